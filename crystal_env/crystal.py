@@ -1,0 +1,349 @@
+"""The crystal and the batch of crystals: the one data type that flows through the project."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crystal_env import geometry, text
+from crystal_env.elements import SYMBOLS
+from crystal_env.wyckoff import LETTERS, N_ELEMENTS, N_GROUPS, tables
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+N_SLOTS = 21
+"""Site slots of a batch (the paper's n_max): at most 20 sites, and one pad for the lattice."""
+MAX_SITES = N_SLOTS - 1
+
+
+@dataclass(frozen=True, eq=False)
+class CrystalBatch:
+    """B crystals as a struct of arrays.
+
+    An integer index gives a `Crystal`, a slice, mask or index array a batch.
+
+    Attributes:
+        G (B,): space group numbers 1...230.
+        W (B, 21): Wyckoff letters, 1 = a ... 26 = z, 27 = A, 0 = pad.
+        A (B, 21): atomic numbers, 0 = pad.
+        XYZ (B, 21, 3): fractional coordinates in [0, 1) of the representatives, 0 on pads.
+        L (B, 6): lattice parameters a, b, c in Å and alpha, beta, gamma in degrees of the conventional cell.
+
+    Raises:
+        ValueError: if an array has the wrong shape.
+    """
+
+    G: NDArray[np.int64]
+    W: NDArray[np.int64]
+    A: NDArray[np.int64]
+    XYZ: NDArray[np.float64]
+    L: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        shapes = {"G": (), "W": (N_SLOTS,), "A": (N_SLOTS,), "XYZ": (N_SLOTS, 3), "L": (6,)}
+        size = len(self.G)
+        for name, shape in shapes.items():
+            array = np.asarray(getattr(self, name), np.float64 if name in ("XYZ", "L") else np.int64)
+            if array.shape != (size, *shape):
+                raise ValueError(f"{name} must have shape {(size, *shape)}, got {array.shape}")
+            object.__setattr__(self, name, array)
+
+    @classmethod
+    def empty(cls, size: int = 0) -> Self:
+        """Return a batch of ``size`` crystals with all arrays zero."""
+        shapes = ((), (N_SLOTS,), (N_SLOTS,), (N_SLOTS, 3), (6,))
+        dtypes = (np.int64, np.int64, np.int64, np.float64, np.float64)
+        return cls(*(np.zeros((size, *shape), dtype) for shape, dtype in zip(shapes, dtypes, strict=True)))
+
+    @classmethod
+    def from_crystals(cls, crystals: "Iterable[Crystal] | CrystalBatch") -> "CrystalBatch":
+        """Stack single crystals."""
+        if isinstance(crystals, CrystalBatch):
+            return crystals
+        crystals = list(crystals)
+        batch = cls.empty(len(crystals))
+        for row, crystal in enumerate(crystals):
+            n = len(crystal.W)
+            batch.G[row], batch.L[row] = crystal.G, crystal.L
+            batch.W[row, :n], batch.A[row, :n], batch.XYZ[row, :n] = crystal.W, crystal.A, crystal.XYZ
+        return batch
+
+    @classmethod
+    def concatenate(cls, batches: Sequence["CrystalBatch"]) -> "CrystalBatch":
+        """Join batches in order; no batches give an empty one."""
+        batches = [cls.empty(), *batches]
+        return cls(*(np.concatenate([getattr(b, name) for b in batches]) for name in ("G", "W", "A", "XYZ", "L")))
+
+    @classmethod
+    def from_structures(
+        cls,
+        structures: "Iterable[Structure | Atoms | str | Path]",
+        symprec: float = 0.01,
+        on_error: Literal["raise", "skip"] | Callable[[int, ValueError], None] = "raise",
+    ) -> "CrystalBatch":
+        """Write structures down as crystals, in order.
+
+        Args:
+            structures: whatever `Crystal.from_structure` takes.
+            symprec: tolerance of the symmetry search in Å.
+            on_error: ``"raise"`` stops at the first structure that cannot be written down, ``"skip"`` leaves it out
+                and warns with its index and the reason, a function is called with both.
+        """
+        crystals = []
+        for index, structure in enumerate(structures):
+            try:
+                crystals.append(Crystal.from_structure(structure, symprec))
+            except ValueError as error:
+                if on_error == "raise":
+                    raise ValueError(f"structure {index}: {error}") from error
+                _report_skipped(index, error) if on_error == "skip" else on_error(index, error)
+        return cls.from_crystals(crystals)
+
+    def save(self, path: str | Path) -> None:
+        """Save as a compressed npz file."""
+        np.savez_compressed(path, G=self.G, W=self.W, A=self.A, XYZ=self.XYZ, L=self.L, allow_pickle=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a file written by `save`.
+
+        Raises:
+            ValueError: if an array is missing or has the wrong shape.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            missing = {"G", "W", "A", "XYZ", "L"} - set(file.files)
+            if missing:
+                raise ValueError(f"{path} is no file of crystals: it lacks the arrays {sorted(missing)}")
+            return cls(*(file[name] for name in ("G", "W", "A", "XYZ", "L")))
+
+    def __len__(self) -> int:
+        return len(self.G)
+
+    def __iter__(self) -> Iterator["Crystal"]:
+        return (self[row] for row in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> "Crystal": ...
+    @overload
+    def __getitem__(self, index: slice | NDArray[Any] | Sequence[int]) -> "CrystalBatch": ...
+    def __getitem__(self, index: Any) -> "Crystal | CrystalBatch":
+        if isinstance(index, int | np.integer):
+            n = int(np.count_nonzero(self.W[index]))
+            return Crystal._trusted(  # noqa: SLF001
+                int(self.G[index]), self.W[index, :n], self.A[index, :n], self.XYZ[index, :n], self.L[index]
+            )
+        return CrystalBatch(self.G[index], self.W[index], self.A[index], self.XYZ[index], self.L[index])
+
+    def __repr__(self) -> str:
+        return f"<CrystalBatch of {len(self)} crystals>"
+
+    def n_sites(self) -> NDArray[np.int64]:
+        """Return the number of inequivalent sites (B,)."""
+        return np.count_nonzero(self.W, axis=1)
+
+    def n_atoms(self, primitive: bool = False) -> NDArray[np.int64]:
+        """Return the number of atoms (B,) in the conventional or the primitive cell."""
+        multiplicity = tables().primitive_multiplicity if primitive else tables().multiplicity
+        return multiplicity[self.G[:, None], self.W].sum(1)
+
+    def composition(self, primitive: bool = True) -> NDArray[np.int64]:
+        """Return atoms per element (B, 119) in the primitive or the conventional cell, column 0 unused."""
+        multiplicity = (tables().primitive_multiplicity if primitive else tables().multiplicity)[self.G[:, None], self.W]
+        counts = np.zeros((len(self), N_ELEMENTS + 1), np.int64)
+        np.add.at(counts, (np.arange(len(self))[:, None], self.A), multiplicity)
+        counts[:, 0] = 0
+        return counts
+
+    def volume_per_atom(self) -> NDArray[np.float64]:
+        """Return the volume per atom (B,) in Å^3."""
+        return geometry.volumes_per_atom(self)
+
+    def min_distance(self, cutoff: float = 3.0) -> NDArray[np.float64]:
+        """Return the shortest interatomic distance (B,) in Å, periodic images included, at most ``cutoff``."""
+        return geometry.min_distances(self, cutoff)
+
+    def to_atoms(self, primitive: bool = True) -> "list[Atoms]":
+        """Return ASE atoms, of the primitive cells by default: what a potential should be given."""
+        from ase import Atoms
+
+        arrays = geometry.expand(self, primitive)
+        ends = np.cumsum(arrays.counts)
+        return [
+            Atoms(numbers=arrays.numbers[start:end], scaled_positions=arrays.frac[start:end], cell=cell, pbc=True)
+            for start, end, cell in zip(ends - arrays.counts, ends, arrays.lattice, strict=True)
+        ]
+
+    def to_structures(self, primitive: bool = False) -> "list[Structure]":
+        """Return pymatgen structures, of the conventional cells by default."""
+        from pymatgen.core import Structure
+
+        arrays = geometry.expand(self, primitive)
+        ends = np.cumsum(arrays.counts)
+        return [
+            Structure(cell, [SYMBOLS[z] for z in arrays.numbers[start:end]], arrays.frac[start:end])
+            for start, end, cell in zip(ends - arrays.counts, ends, arrays.lattice, strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Crystal:
+    """One crystal: its space group, its n inequivalent sites and the cell.
+
+    Attributes:
+        G: space group number 1...230.
+        W (n,): Wyckoff letters, 1 = a ... 26 = z, 27 = A, in non-decreasing order.
+        A (n,): atomic numbers.
+        XYZ (n, 3): fractional coordinates of the representatives, in [0, 1) and on the letter's first operation.
+        L (6,): lattice parameters a, b, c in Å and alpha, beta, gamma in degrees of the conventional cell.
+
+    Raises:
+        ValueError: if the arrays do not make a crystal of the grammar; the message says why.
+    """
+
+    G: int
+    W: NDArray[np.int64]
+    A: NDArray[np.int64]
+    XYZ: NDArray[np.float64]
+    L: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        for name in ("W", "A", "XYZ", "L"):
+            dtype = np.float64 if name in ("XYZ", "L") else np.int64
+            object.__setattr__(self, name, np.array(getattr(self, name), dtype))
+        _check_crystal(self)
+
+    @classmethod
+    def _trusted(
+        cls, G: int, W: NDArray[np.int64], A: NDArray[np.int64], XYZ: NDArray[np.float64], L: NDArray[np.float64]
+    ) -> "Crystal":
+        """Build without the checks, from arrays that the grammar itself has produced."""
+        crystal = object.__new__(cls)
+        crystal.__dict__.update(G=G, W=W, A=A, XYZ=XYZ, L=L)
+        return crystal
+
+    @classmethod
+    def from_string(cls, string: str) -> "Crystal":
+        """Read the text form, such as ``"225-a-La-0-0-0-c-H-1/4-1/4-1/4-X-5.1-5.1-5.1-90-90-90"``.
+
+        Raises:
+            ValueError: if the text is malformed or not a crystal of the grammar.
+        """
+        return cls(*text.parse(string))
+
+    @classmethod
+    def from_structure(cls, structure: "Structure | Atoms | str | Path", symprec: float = 0.01) -> "Crystal":
+        """Write a structure down: any cell, setting and origin, with noise up to the tolerance.
+
+        Args:
+            structure: a pymatgen structure, ASE atoms, the text of a CIF, or the path of a structure file.
+            symprec: tolerance of the symmetry search in Å.
+
+        Raises:
+            ValueError: if the structure cannot be written down, because it is empty, disordered, not periodic, has
+                overlapping atoms or more than 20 inequivalent sites, or cannot be read.
+        """
+        from crystal_env import standardise
+
+        return cls(*standardise.standardise(*standardise.cell_arrays(structure), symprec))
+
+    def __str__(self) -> str:
+        """Return the text form of the paper, exact to the last bit: `from_string` gives an equal crystal."""
+        return text.render(self.G, self.W, self.A, self.XYZ, self.L)
+
+    def __repr__(self) -> str:
+        return f"Crystal({self.formula}, G={self.G}, letters='{self.letters}')"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Crystal):
+            return NotImplemented
+        return self.G == other.G and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in ("W", "A", "XYZ", "L")
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.G, *(getattr(self, name).tobytes() for name in ("W", "A", "XYZ", "L"))))
+
+    @property
+    def letters(self) -> str:
+        """The Wyckoff letters of the sites, such as ``"acf"``."""
+        return "".join(LETTERS[w - 1] for w in self.W)
+
+    @property
+    def formula(self) -> str:
+        """The reduced formula in pymatgen's order, such as ``"LaH10"``."""
+        from pymatgen.core import Composition
+
+        multiplicity = tables().multiplicity[self.G, self.W]
+        counts: dict[str, int] = {}
+        for z, m in zip(self.A, multiplicity, strict=True):
+            counts[SYMBOLS[z]] = counts.get(SYMBOLS[z], 0) + int(m)
+        return Composition(counts).reduced_formula
+
+    def to_batch(self) -> CrystalBatch:
+        """Return the batch that holds this crystal alone."""
+        return CrystalBatch.from_crystals([self])
+
+    def to_structure(self, primitive: bool = False) -> "Structure":
+        """Return a pymatgen structure of the conventional or the primitive cell."""
+        return self.to_batch().to_structures(primitive)[0]
+
+    def to_atoms(self, primitive: bool = True) -> "Atoms":
+        """Return ASE atoms of the primitive or the conventional cell."""
+        return self.to_batch().to_atoms(primitive)[0]
+
+
+def _report_skipped(index: int, error: ValueError) -> None:
+    import warnings
+
+    warnings.warn(f"skipped structure {index}: {error}", stacklevel=3)
+
+
+def _check_crystal(crystal: Crystal) -> None:
+    T, G, W, n = tables(), crystal.G, crystal.W, len(crystal.W)
+    if isinstance(G, bool) or not isinstance(G, int | np.integer) or not 1 <= G <= N_GROUPS:
+        raise ValueError(f"space group G must be an integer from 1 to {N_GROUPS}, got {G!r}")
+    if W.ndim != 1 or not 1 <= n <= MAX_SITES:
+        raise ValueError(f"W must hold 1 to {MAX_SITES} sites, got shape {W.shape}")
+    for name, shape in (("A", (n,)), ("XYZ", (n, 3)), ("L", (6,))):
+        if getattr(crystal, name).shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {getattr(crystal, name).shape}")
+    if W.min() < 1 or W.max() > T.n_letters[G]:
+        raise ValueError(f"letters of group {G} have indices 1 to {T.n_letters[G]}, got W = {W.tolist()}")
+    if (W[1:] < T.successor[G, W[:-1]]).any():
+        raise ValueError(
+            f"letters must not decrease, nor repeat where they leave no freedom, got {crystal.letters!r} in group {G}"
+        )
+    if crystal.A.min() < 1 or crystal.A.max() > N_ELEMENTS:
+        raise ValueError(f"atomic numbers A must be 1 to {N_ELEMENTS}, got {crystal.A.tolist()}")
+    if not np.isfinite(crystal.XYZ).all() or crystal.XYZ.min() < 0 or crystal.XYZ.max() >= 1:
+        raise ValueError(f"coordinates XYZ must lie in [0, 1), got {crystal.XYZ.tolist()}")
+    projection = T.projection[G, W]
+    off = np.einsum("nij,nj->ni", projection[:, :, :3], crystal.XYZ) + projection[:, :, 3] - crystal.XYZ
+    if np.abs(off - np.rint(off)).max() > 1e-3:
+        site = int(np.abs(off - np.rint(off)).max(1).argmax())
+        raise ValueError(
+            f"site {site} at {crystal.XYZ[site].tolist()} does not lie on the first operation of letter "
+            f"{crystal.letters[site]!r} of group {G}"
+        )
+    _check_lattice(int(G), crystal.L)
+
+
+def _check_lattice(G: int, L: NDArray[np.float64]) -> None:
+    T = tables()
+    if not np.isfinite(L).all() or L[:3].min() <= 0 or L[3:].min() <= 0 or L[3:].max() >= 180:
+        raise ValueError(f"lattice L must have positive lengths and angles between 0 and 180, got {L.tolist()}")
+    if geometry.angle_volume(L[3:]) <= 0:
+        raise ValueError(f"no cell has the angles {L[3:].tolist()}")
+    expected = np.where(T.lattice_angle[G] > 0, T.lattice_angle[G], L[T.lattice_source[G]])
+    if not np.allclose(L, expected, rtol=1e-6, atol=1e-3):
+        raise ValueError(f"lattice L of group {G} must be of the form {expected.tolist()}, got {L.tolist()}")
+
+
+def as_batch(crystals: "CrystalBatch | Iterable[Crystal] | ArrayLike") -> CrystalBatch:
+    """Return crystals of any accepted form as a batch."""
+    return CrystalBatch.from_crystals(crystals)  # type: ignore[arg-type]

@@ -1,0 +1,40 @@
+"""Chemical symbols by atomic number, and the elements without a stable isotope."""
+
+from collections.abc import Iterable
+
+SYMBOLS = tuple(
+    "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr "
+    "Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt "
+    "Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc "
+    "Lv Ts Og".split()
+)
+"""Symbols; index 0 is the pad."""
+
+ATOMIC_NUMBER = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
+
+RADIOACTIVE = frozenset({43, 61, *range(84, 119)})
+"""Atomic numbers without a stable isotope: Tc, Pm and everything from Po on (Bi counts as stable)."""
+
+
+def atomic_number(element: str | int) -> int:
+    """Return the atomic number of a symbol or number.
+
+    Raises:
+        ValueError: if it is neither a chemical symbol nor an integer from 1 to 118.
+    """
+    if isinstance(element, str) and element in ATOMIC_NUMBER:
+        return ATOMIC_NUMBER[element]
+    if not isinstance(element, str | bool) and element == int(element) and 1 <= element <= 118:
+        return int(element)
+    raise ValueError(f"element must be a chemical symbol or an atomic number from 1 to 118, got {element!r}")
+
+
+def atomic_numbers(elements: Iterable[str | int]) -> tuple[int, ...]:
+    """Return sorted atomic numbers without repeats.
+
+    Raises:
+        ValueError: if an entry is no element, or if ``elements`` is a bare string.
+    """
+    if isinstance(elements, str):
+        raise ValueError(f"elements must be a list such as ['Sr', 'Ti', 'O'], got the string {elements!r}")
+    return tuple(sorted({atomic_number(element) for element in elements}))

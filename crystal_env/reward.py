@@ -1,0 +1,128 @@
+"""What the environment knows of rewards: the result they return, and how to score a batch whatever they do."""
+
+import importlib
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crystal_env.crystal import CrystalBatch
+
+
+class RewardResult(NamedTuple):
+    """Rewards of B crystals, in their order.
+
+    Attributes:
+        total (B,): the reward, always finite.
+        terms: name -> (B,) the numbers it is made of, always finite; ``"success"``, where present, is 1 or 0.
+        failures (B,): object array of None or the reason why a crystal could not be scored and got the floor.
+    """
+
+    total: NDArray[np.float64]
+    terms: dict[str, NDArray[np.float64]]
+    failures: NDArray[np.object_]
+
+    def success(self) -> NDArray[np.bool_]:
+        """Return who succeeded (B,): by the term ``"success"`` where the reward has one, else who did not fail."""
+        scored = np.array([failure is None for failure in self.failures], bool)
+        return scored & (self.terms["success"] > 0) if "success" in self.terms else scored
+
+
+Reward = Callable[[CrystalBatch], Any]
+"""A callable from a batch of crystals to a `RewardResult`, or to an array of B floats."""
+
+
+def resolve_reward(reward: Reward | str, kwargs: dict[str, Any] | None = None) -> Reward:
+    """Return a reward from a callable, or from ``"module:attribute"`` and keyword arguments.
+
+    A class is instantiated with the arguments, a function gets them bound.
+
+    Raises:
+        ValueError: if the string has another form, nothing of that name can be imported, or it is not callable.
+    """
+    if isinstance(reward, str):
+        module, colon, attribute = reward.partition(":")
+        if not (module and colon and attribute):
+            raise ValueError(f"reward must be a callable or 'module:attribute', got {reward!r}")
+        try:
+            target = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"reward {reward!r} cannot be imported: {error}") from error
+    else:
+        target = reward
+    if not callable(target):
+        raise ValueError(f"reward must be callable, got {target!r}")
+    if isinstance(target, type):
+        target = target(**(kwargs or {}))
+        if not callable(target):
+            raise ValueError(f"reward must be callable, but instances of {reward!r} are not")
+        return target
+    return partial(target, **kwargs) if kwargs else target
+
+
+class Scorer:
+    """Scores batches with a reward and keeps every promise of `RewardResult`, whatever the reward does.
+
+    A reward that raises or returns the wrong number of values is asked again crystal by crystal, so that only the
+    culprits get the floor; a value that is not finite becomes the floor. The reason stands in ``failures``, and each
+    new kind of error is also a `RuntimeWarning`.
+    """
+
+    def __init__(self, reward: Reward, floor: float) -> None:
+        self.reward = reward
+        self.floor = float(floor)
+        self._terms: list[str] = []
+        self._warned: set[str] = set()
+
+    def __call__(self, crystals: CrystalBatch) -> RewardResult:
+        """Score B crystals; an empty batch gives an empty result without a call."""
+        if not len(crystals):
+            return self._complete([])
+        try:
+            return self._complete([self._checked(crystals)])
+        except Exception as error:  # noqa: BLE001  a user's reward may raise anything; nothing may be lost
+            if len(crystals) == 1:
+                return self._complete([self._failed(error)])
+        results = []
+        for row in range(len(crystals)):
+            try:
+                results.append(self._checked(crystals[row : row + 1]))
+            except Exception as error:  # noqa: BLE001
+                results.append(self._failed(error))
+        return self._complete(results)
+
+    def _checked(self, crystals: CrystalBatch) -> RewardResult:
+        result = self.reward(crystals)
+        if not isinstance(result, RewardResult):
+            total = np.asarray(result, np.float64)
+            result = RewardResult(total, {}, np.full(total.shape, None, object))
+        columns = {"total": result.total, "failures": result.failures, **result.terms}
+        for name, column in columns.items():
+            if np.shape(column) != (len(crystals),):
+                raise ValueError(f"reward returned {name} of shape {np.shape(column)} for {len(crystals)} crystals")
+        return result
+
+    def _failed(self, error: Exception) -> RewardResult:
+        reason = f"{type(error).__name__}: {error}"
+        if reason not in self._warned:
+            self._warned.add(reason)
+            warnings.warn(f"the reward failed, its crystal gets {self.floor}: {reason}", RuntimeWarning, stacklevel=2)
+        return RewardResult(np.array([self.floor]), {}, np.array([reason], object))
+
+    def _complete(self, results: list[RewardResult]) -> RewardResult:
+        """Join results, give all the same terms, and replace what is not finite by the floor."""
+        self._terms += [name for result in results for name in result.terms if name not in self._terms]
+        total = np.concatenate([np.zeros(0), *(np.asarray(result.total, np.float64) for result in results)])
+        failures = np.concatenate([np.zeros(0, object), *(result.failures for result in results)])
+        bad = ~np.isfinite(total)
+        failures[bad] = [f"the reward is {value}" for value in total[bad]]
+        total = np.where(bad, self.floor, total)
+        terms = {}
+        for name in self._terms:
+            parts = [np.asarray(r.terms.get(name, np.full(len(r.total), self.floor)), np.float64) for r in results]
+            values = np.concatenate([np.zeros(0), *parts])
+            terms[name] = np.where(np.isfinite(values), values, self.floor)
+        return RewardResult(total, terms, failures)

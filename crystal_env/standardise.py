@@ -1,0 +1,163 @@
+"""From any structure to sites on Wyckoff positions of the standard cell."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import moyopy
+import numpy as np
+from numpy.typing import NDArray
+
+from crystal_env.wyckoff import tables
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+_Cell = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
+_Fields = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
+
+_MAX_SITES = 20
+_SETTING = moyopy.Setting.standard()
+
+
+def cell_arrays(structure: "Structure | Atoms | str | Path") -> _Cell:
+    """Return lattice (3, 3) in Å, fractional coordinates (N, 3) and atomic numbers (N,) of a structure.
+
+    Raises:
+        ValueError: if it is not periodic, empty, disordered, has coordinates that are not finite, or cannot be read.
+    """
+    if isinstance(structure, str | Path):
+        structure = _read(structure)
+    if hasattr(structure, "get_scaled_positions"):  # ASE
+        if not structure.pbc.all():
+            raise ValueError(f"structure must be periodic along all three axes, got pbc = {structure.pbc.tolist()}")
+        arrays = (structure.cell[:], structure.get_scaled_positions(wrap=False), structure.numbers)
+    elif hasattr(structure, "frac_coords"):  # pymatgen
+        if not structure.is_ordered:
+            raise ValueError(f"structure is disordered: {structure.composition.formula} has partial occupancies")
+        arrays = (structure.lattice.matrix, structure.frac_coords, _numbers(structure))
+    else:
+        raise ValueError(
+            f"structure must be a pymatgen Structure, ASE Atoms, CIF text or a path, got {type(structure).__name__}"
+        )
+    lattice, frac, numbers = np.asarray(arrays[0], float), np.asarray(arrays[1], float), np.asarray(arrays[2], int)
+    if not len(numbers):
+        raise ValueError("structure is empty: it has no atoms")
+    if not np.isfinite(lattice).all() or not np.isfinite(frac).all():
+        raise ValueError("structure has lattice vectors or coordinates that are not finite")
+    if numbers.min() < 1 or numbers.max() > 118:
+        raise ValueError(f"atomic numbers must be 1 to 118, got {sorted(set(numbers.tolist()))}")
+    return lattice, frac, numbers
+
+
+def _numbers(structure: "Structure") -> list[int]:
+    try:
+        return [int(site.specie.Z) for site in structure]
+    except AttributeError as error:
+        raise ValueError(f"structure has sites that are no elements: {structure.composition}") from error
+
+
+def _read(source: str | Path) -> "Structure":
+    from pymatgen.core import Structure
+
+    is_text = isinstance(source, str) and "\n" in source
+    if not is_text and not Path(source).is_file():
+        raise ValueError(f"no such structure file: {source}")
+    try:
+        with warnings.catch_warnings():  # pymatgen comments on rounded coordinates and missing symmetry
+            warnings.simplefilter("ignore")
+            return Structure.from_str(str(source), fmt="cif") if is_text else Structure.from_file(source)
+    except Exception as error:  # noqa: BLE001  pymatgen's readers raise whatever the text makes them stumble on
+        shown = "CIF text" if is_text else str(source)
+        raise ValueError(f"{shown} cannot be read as a structure: {type(error).__name__}: {error}") from error
+
+
+def standardise(
+    lattice: NDArray[np.float64], frac: NDArray[np.float64], numbers: NDArray[np.int64], symprec: float
+) -> _Fields:
+    """Find the symmetry and return ``G, W, A, XYZ, L`` of the conventional cell, sites sorted by letter and position.
+
+    The letters are read off the atoms of the standard cell itself: the position whose first operation leaves an atom
+    of the orbit in place.
+
+    Raises:
+        ValueError: if no symmetry is found or there are more than 20 inequivalent sites.
+    """
+    if not symprec > 0:
+        raise ValueError(f"symprec must be positive (Å), got {symprec}")
+    try:
+        cell = moyopy.Cell(lattice.tolist(), frac.tolist(), numbers.tolist())
+        dataset = moyopy.MoyoDataset(cell, symprec=symprec, setting=_SETTING, rotate_basis=False)
+    except Exception as error:  # noqa: BLE001  moyopy raises plain exceptions of its own kinds
+        raise ValueError(f"no symmetry found at symprec {symprec} Å (overlapping atoms?): {error}") from error
+    G = int(dataset.number)
+    basis, positions = np.array(dataset.std_cell.basis), np.array(dataset.std_cell.positions)
+    sites = _sites(G, basis, positions, np.array(dataset.std_cell.numbers), max(symprec, 1e-3))
+    if len(sites) > _MAX_SITES:
+        raise ValueError(f"structure has {len(sites)} inequivalent sites, at most {_MAX_SITES} can be written down")
+    sites.sort(key=lambda site: (site[0], *np.round(site[2], 6)))
+    W, A, XYZ = (np.array(column) for column in zip(*sites, strict=True))
+    return G, W, A, XYZ, _lattice_parameters(G, basis)
+
+
+def _sites(
+    G: int,
+    basis: NDArray[np.float64],
+    positions: NDArray[np.float64],
+    numbers: NDArray[np.int64],
+    tolerance: float,
+) -> list[tuple[int, int, NDArray[np.float64]]]:
+    """Return letter, atomic number and representative of every orbit of the atoms in a standard cell."""
+    T = tables()
+    general = T.operations(G, int(T.n_letters[G]))
+    rotation, translation = T.rotation[general], T.translation[general]
+    sites, free = [], np.ones(len(numbers), bool)
+    while free.any():
+        atom = int(free.argmax())
+        images = rotation @ positions[atom] + translation
+        distance = _distances(images[:, None] - positions[None], basis)
+        distance[:, ~free | (numbers != numbers[atom])] = np.inf
+        nearest = distance.argmin(1)
+        if distance[np.arange(len(images)), nearest].max() > tolerance:
+            raise ValueError(f"the atoms do not have the symmetry found, group {G}, within {tolerance} Å")
+        orbit = np.unique(nearest)
+        free[orbit] = False
+        W, representative = _representative(G, basis, positions[orbit], tolerance)
+        sites.append((W, int(numbers[atom]), representative))
+    return sites
+
+
+def _representative(
+    G: int, basis: NDArray[np.float64], orbit: NDArray[np.float64], tolerance: float
+) -> tuple[int, NDArray[np.float64]]:
+    """Return the letter of an orbit, and its first atom that lies on the letter's first operation."""
+    T = tables()
+    letters = np.flatnonzero(T.multiplicity[G] == len(orbit))
+    projection = T.projection[G, letters]
+    projected = np.einsum("lij,nj->lni", projection[..., :3], orbit) + projection[:, None, :, 3]
+    distance = _distances(projected - orbit, basis)
+    if not len(letters) or distance.min() > tolerance:
+        raise ValueError(f"an orbit of {len(orbit)} atoms lies on no Wyckoff position of group {G}")
+    best = int(distance.min(1).argmin())
+    points = projected[best][distance[best] <= max(tolerance / 10, 2 * distance[best].min())]
+    points -= np.floor(points)
+    points[points > 1 - 1e-9] = 0.0
+    first = np.lexsort(np.round(points.T[::-1], 6))[0]
+    return int(letters[best]), points[first]
+
+
+def _distances(difference: NDArray[np.float64], basis: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return lengths in Å of fractional differences modulo lattice vectors, right where they are short."""
+    return np.linalg.norm((difference - np.rint(difference)) @ basis, axis=-1)
+
+
+def _lattice_parameters(G: int, basis: NDArray[np.float64]) -> NDArray[np.float64]:
+    T = tables()
+    lengths = np.linalg.norm(basis, axis=1)
+    unit = basis / lengths[:, None]
+    angles = np.degrees(np.arccos(np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)))
+    L = np.concatenate([lengths, angles])
+    for parameter in range(3):  # lengths that are equal by symmetry get their mean
+        L[parameter] = lengths[T.lattice_source[G, :3] == T.lattice_source[G, parameter]].mean()
+    return np.where(T.lattice_angle[G] > 0, T.lattice_angle[G], L)

@@ -1,0 +1,74 @@
+"""The text form of a crystal: ``225-a-La-0-0-0-c-H-1/4-1/4-1/4-f-H-3/8-3/8-3/8-X-5.1-5.1-5.1-90-90-90``.
+
+A space group, then letter, element and coordinates of every site, then ``X`` and the six lattice parameters (Å,
+degrees), joined by hyphens (CrystalFormer-RL, section II A).
+"""
+
+import re
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crystal_env.elements import SYMBOLS, atomic_number
+from crystal_env.wyckoff import LETTERS, N_GROUPS, letter_index, tables
+
+_Fields = tuple[int, list[int], list[int], NDArray[np.float64], NDArray[np.float64]]
+
+_LARGEST_DENOMINATOR = 960
+_NUMBER = re.compile(r"\d+(\.\d*)?([eE][+]?\d+)?|\.\d+|\d+/\d+")
+
+
+def render(
+    G: int, W: NDArray[np.int64], A: NDArray[np.int64], XYZ: NDArray[np.float64], L: NDArray[np.float64]
+) -> str:
+    """Return the text form; numbers are written so that reading them gives the same floats."""
+    sites = [
+        (LETTERS[w - 1], SYMBOLS[a], *(_number(c) for c in xyz)) for w, a, xyz in zip(W, A, XYZ, strict=True)
+    ]
+    return "-".join([str(G), *(part for site in sites for part in site), "X", *(_number(p) for p in L)])
+
+
+def _number(value: float) -> str:
+    decimal = np.format_float_positional(value, trim="-")
+    if len(decimal) <= 6:
+        return decimal
+    fraction = Fraction(float(value)).limit_denominator(_LARGEST_DENOMINATOR)
+    return str(fraction) if float(fraction) == value else decimal
+
+
+def parse(string: str) -> _Fields:
+    """Read the text form into ``G, W, A, XYZ, L``; dependent coordinates are recomputed exactly.
+
+    Raises:
+        ValueError: naming the part that is malformed.
+    """
+    parts = string.strip().split("-")
+    if "X" not in parts or (len(parts) - 8) % 5 or len(parts) < 13 or parts[-7] != "X":
+        raise ValueError(f"text form must be G, then letter-element-x-y-z per site, then X and 6 numbers, got {string!r}")
+    if not parts[0].isdecimal() or not 1 <= int(parts[0]) <= N_GROUPS:
+        raise ValueError(f"space group must be an integer from 1 to {N_GROUPS}, got {parts[0]!r} in {string!r}")
+    G = int(parts[0])
+    sites = [parts[start : start + 5] for start in range(1, len(parts) - 7, 5)]
+    W, A = [letter_index(site[0]) for site in sites], [atomic_number(site[1]) for site in sites]
+    XYZ = np.array([[_value(c) % 1 for c in site[2:]] for site in sites])
+    L = np.array([_value(p) for p in parts[-6:]])
+    return G, W, A, _project(G, W, XYZ), L
+
+
+def _value(part: str) -> float:
+    if not _NUMBER.fullmatch(part):
+        raise ValueError(f"expected a number such as 0.25, 1/4 or 5.1, got {part!r}")
+    numerator, _, denominator = part.partition("/")
+    if denominator and not int(denominator):
+        raise ValueError(f"expected a number such as 0.25, 1/4 or 5.1, got {part!r}")
+    return float(Fraction(part)) if denominator else float(numerator)
+
+
+def _project(G: int, W: list[int], XYZ: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Replace coordinates that the letter fixes by their exact values, where they agree to rounding."""
+    projection = tables().projection[G, W]
+    exact = np.einsum("nij,nj->ni", projection[:, :, :3], XYZ) + projection[:, :, 3]
+    exact -= np.floor(exact)
+    off = exact - XYZ
+    return np.where(np.abs(off - np.rint(off)) < 1e-3, exact, XYZ)
