@@ -30,6 +30,39 @@ class RewardResult(NamedTuple):
         scored = np.array([failure is None for failure in self.failures], bool)
         return scored & (self.terms["success"] > 0) if "success" in self.terms else scored
 
+    def info(self, row: int) -> dict[str, Any]:
+        """Return the info entries of one crystal: ``reward_terms``, ``is_success`` and ``reward_failure``."""
+        return {
+            "reward_terms": {name: float(values[row]) for name, values in self.terms.items()},
+            "is_success": bool(self.success()[row]),
+            "reward_failure": self.failures[row],
+        }
+
+    def vector_info(self, rows: NDArray[np.int64], num_envs: int) -> dict[str, Any]:
+        """Return the same entries for crystals that ended in the sub-environments ``rows``, as Gymnasium batches them.
+
+        Every key holds an array over all ``num_envs`` sub-environments and ``_key`` the mask of who set it.
+        """
+        mask = np.zeros(num_envs, bool)
+        mask[rows] = True
+
+        def spread(values: NDArray[Any], fill: Any) -> NDArray[Any]:
+            array = np.full(num_envs, fill, values.dtype)
+            array[rows] = values
+            return array
+
+        terms: dict[str, Any] = {}
+        for name, values in self.terms.items():
+            terms[name], terms[f"_{name}"] = spread(values, 0.0), mask.copy()
+        return {
+            "reward_terms": terms,
+            "_reward_terms": mask.copy(),
+            "is_success": spread(self.success(), False),
+            "_is_success": mask.copy(),
+            "reward_failure": spread(self.failures, None),
+            "_reward_failure": mask.copy(),
+        }
+
 
 Reward = Callable[[CrystalBatch], Any]
 """A callable from a batch of crystals to a `RewardResult`, or to an array of B floats."""
