@@ -1,0 +1,43 @@
+"""The grammar of crystals and its Gymnasium environment ``CrystalGen-v0``."""
+
+import gymnasium as gym
+
+from crystal_env.crystal import Crystal, CrystalBatch
+from crystal_env.dataset import load_crystals
+from crystal_env.env import CrystalGenEnv
+from crystal_env.reward import RewardResult
+from crystal_env.sampling import sample_masked
+from crystal_env.vector_env import CrystalGenVectorEnv
+from crystal_env.vocabulary import Phase, Vocabulary
+from crystal_env.wrappers import (
+    CrystalDictObservation,
+    MaskInObservation,
+    VectorCrystalDictObservation,
+    VectorMaskInObservation,
+)
+from crystal_env.wyckoff import tables
+
+__all__ = [
+    "Crystal",
+    "CrystalBatch",
+    "CrystalDictObservation",
+    "CrystalGenEnv",
+    "CrystalGenVectorEnv",
+    "MaskInObservation",
+    "Phase",
+    "RewardResult",
+    "VectorCrystalDictObservation",
+    "VectorMaskInObservation",
+    "Vocabulary",
+    "load_crystals",
+    "sample_masked",
+    "tables",
+]
+
+for _id, _kwargs in {"CrystalGen-v0": {}, "CrystalGen-Coarse-v0": {"bins": 48}}.items():
+    gym.register(
+        id=_id,
+        entry_point="crystal_env.env:CrystalGenEnv",
+        vector_entry_point="crystal_env.vector_env:CrystalGenVectorEnv",
+        kwargs=_kwargs,
+    )

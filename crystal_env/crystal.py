@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
+    from crystal_env.actions import Decisions
+    from crystal_env.vocabulary import Vocabulary
+
 N_SLOTS = 21
 """Site slots of a batch (the paper's n_max): at most 20 sites, and one pad for the lattice."""
 MAX_SITES = N_SLOTS - 1
@@ -167,6 +170,20 @@ class CrystalBatch:
         """Return the shortest interatomic distance (B,) in Å, periodic images included, at most ``cutoff``."""
         return geometry.min_distances(self, cutoff)
 
+    def to_actions(self, vocabulary: "Vocabulary | None" = None) -> "Decisions":
+        """Return the decisions that build these crystals, numbers on the nearest bins.
+
+        Args:
+            vocabulary: of the environment to play them in, by default that of ``CrystalGen-v0``.
+
+        Raises:
+            ValueError: if a length or an angle lies outside the bounds of the environment.
+        """
+        from crystal_env.actions import decisions
+        from crystal_env.vocabulary import Vocabulary
+
+        return decisions(self, vocabulary or Vocabulary())
+
     def to_atoms(self, primitive: bool = True) -> "list[Atoms]":
         """Return ASE atoms, of the primitive cells by default: what a potential should be given."""
         from ase import Atoms
@@ -284,9 +301,40 @@ class Crystal:
             counts[SYMBOLS[z]] = counts.get(SYMBOLS[z], 0) + int(m)
         return Composition(counts).reduced_formula
 
+    def canonical(self) -> "Crystal":
+        """Return the one description that all equivalent ones share (see `crystal_env.canonical`).
+
+        It is the same crystal, or its mirror image, with another origin, axes, letters or representatives.
+        """
+        from crystal_env import canonical
+
+        return canonical.canonical(self)
+
+    def key(self) -> str:
+        """Return the group and the smallest list of letters and elements that describes the crystal.
+
+        It does not depend on origin, axes or representatives; coordinates and lattice do not enter. Rock salt is
+        ``"225-a-Na-b-Cl"`` whichever of the two is on letter a.
+        """
+        from crystal_env import canonical
+
+        return canonical.key(self)
+
     def to_batch(self) -> CrystalBatch:
         """Return the batch that holds this crystal alone."""
         return CrystalBatch.from_crystals([self])
+
+    def to_actions(self, vocabulary: "Vocabulary | None" = None) -> NDArray[Any]:
+        """Return the decisions (T,), in continuous mode (T, 2), that build this crystal.
+
+        Args:
+            vocabulary: of the environment to play them in, by default that of ``CrystalGen-v0``.
+
+        Raises:
+            ValueError: if a length or an angle lies outside the bounds of the environment.
+        """
+        actions, lengths = self.to_batch().to_actions(vocabulary)
+        return actions[0, : lengths[0]]
 
     def to_structure(self, primitive: bool = False) -> "Structure":
         """Return a pymatgen structure of the conventional or the primitive cell."""

@@ -24,7 +24,7 @@ def atomic_number(element: str | int) -> int:
     """
     if isinstance(element, str) and element in ATOMIC_NUMBER:
         return ATOMIC_NUMBER[element]
-    if not isinstance(element, str | bool) and element == int(element) and 1 <= element <= 118:
+    if not isinstance(element, str | bool) and element in range(1, 119):
         return int(element)
     raise ValueError(f"element must be a chemical symbol or an atomic number from 1 to 118, got {element!r}")
 

@@ -1,6 +1,9 @@
 """From any structure to sites on Wyckoff positions of the standard cell."""
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +91,8 @@ def standardise(
         raise ValueError(f"symprec must be positive (Å), got {symprec}")
     try:
         cell = moyopy.Cell(lattice.tolist(), frac.tolist(), numbers.tolist())
-        dataset = moyopy.MoyoDataset(cell, symprec=symprec, setting=_SETTING, rotate_basis=False)
+        with _quiet_moyo():
+            dataset = moyopy.MoyoDataset(cell, symprec=symprec, setting=_SETTING, rotate_basis=False)
     except Exception as error:  # noqa: BLE001  moyopy raises plain exceptions of its own kinds
         raise ValueError(f"no symmetry found at symprec {symprec} Å (overlapping atoms?): {error}") from error
     G = int(dataset.number)
@@ -99,6 +103,17 @@ def standardise(
     sites.sort(key=lambda site: (site[0], *np.round(site[2], 6)))
     W, A, XYZ = (np.array(column) for column in zip(*sites, strict=True))
     return G, W, A, XYZ, _lattice_parameters(G, basis)
+
+
+@contextmanager
+def _quiet_moyo() -> Iterator[None]:
+    """Keep moyo from logging a warning for every supercell, about operations that are not used here."""
+    logger = logging.getLogger("moyo")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
 
 
 def _sites(

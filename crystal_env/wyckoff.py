@@ -142,9 +142,27 @@ class WyckoffTables:
         return allowed
 
     @cached_property
+    def next_coordinate(self) -> NDArray[np.int64]:
+        """First free coordinate 0...2 at or after each (231, 28, 4), 3 where none is left."""
+        return _next_free(self.free_coordinates)
+
+    @cached_property
+    def next_parameter(self) -> NDArray[np.int64]:
+        """First free lattice parameter 0...5 at or after each (231, 7), 6 where none is left."""
+        return _next_free(self.free_lattice)
+
+    @cached_property
     def primitive_multiplicity(self) -> NDArray[np.int64]:
         """Atoms of a position in the primitive cell (231, 28)."""
         return self.multiplicity // self.n_centring[:, None]
+
+
+def _next_free(free: NDArray[np.bool_]) -> NDArray[np.int64]:
+    n = free.shape[-1]
+    following = np.full((*free.shape[:-1], n + 1), n)
+    for index in range(n - 1, -1, -1):
+        following[..., index] = np.where(free[..., index], index, following[..., index + 1])
+    return following
 
 
 @lru_cache(maxsize=1)

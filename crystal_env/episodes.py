@@ -1,0 +1,233 @@
+"""What the single and the vector environment share: spaces, checked actions, constraints, draws and scores."""
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypedDict
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from numpy.typing import ArrayLike, NDArray
+
+from crystal_env.constraints import Element, SpaceGroup, constraints
+from crystal_env.crystal import CrystalBatch
+from crystal_env.feasibility import Grammar, compile_grammar
+from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
+from crystal_env.state import CrystalStates
+from crystal_env.vocabulary import Phase, Vocabulary
+from crystal_env.wyckoff import N_GROUPS
+
+ActionMode = Literal["discrete", "continuous"]
+InvalidAction = Literal["terminate", "raise"]
+
+
+_CONSTRAINTS = frozenset(inspect.signature(constraints).parameters)
+
+
+class EpisodeOptions(TypedDict, total=False):
+    """The arguments that `CrystalGenEnv` and `CrystalGenVectorEnv` share; `CrystalGenEnv` describes them."""
+
+    reward: Reward | str | None
+    reward_kwargs: dict[str, Any] | None
+    action_mode: ActionMode
+    bins: int
+    invalid_action: InvalidAction
+    invalid_reward: float
+    space_group: SpaceGroup
+    elements: Iterable[Element] | None
+    required_elements: Iterable[Element]
+    formula: str | Mapping[str, int] | None
+    max_sites: int
+    max_atoms: int | None
+    site_elements: Sequence[Iterable[Element] | None]
+    tied_sites: Sequence[Sequence[int]]
+    wyckoff_letters: str | None
+    exclude_radioactive: bool
+
+
+class Outcome(NamedTuple):
+    """What a decision brought in each of n rows.
+
+    Attributes:
+        rewards (n,): 0 unless the episode ended.
+        ended (n,): whose episode ended.
+        invalid (n,): whose action was not allowed.
+        finished (k,): positions among the n whose crystal was completed.
+        crystals: these k crystals.
+        result: their scores, None where there is no reward.
+    """
+
+    rewards: NDArray[np.float64]
+    ended: NDArray[np.bool_]
+    invalid: NDArray[np.bool_]
+    finished: NDArray[np.int64]
+    crystals: CrystalBatch
+    result: RewardResult | None
+
+
+class Episodes:
+    """N episodes side by side, each of which is started, played and scored.
+
+    Raises:
+        ValueError: if an argument is malformed, or no crystal meets the constraints.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        reward: Reward | str | None = "rewards:Validity",
+        reward_kwargs: dict[str, Any] | None = None,
+        action_mode: ActionMode = "discrete",
+        bins: int = 960,
+        invalid_action: InvalidAction = "terminate",
+        invalid_reward: float = -1.0,
+        **constraint_kwargs: Any,
+    ) -> None:
+        if action_mode not in ("discrete", "continuous"):
+            raise ValueError(f"action_mode must be 'discrete' or 'continuous', got {action_mode!r}")
+        if invalid_action not in ("terminate", "raise"):
+            raise ValueError(f"invalid_action must be 'terminate' or 'raise', got {invalid_action!r}")
+        if not np.isfinite(invalid_reward):
+            raise ValueError(f"invalid_reward must be finite, got {invalid_reward}")
+        if action_mode == "discrete" and bins == 0:
+            raise ValueError("bins must be a positive multiple of 24, got 0")
+        self._constraint_kwargs = constraint_kwargs
+        self.grammar = compile_grammar(constraints(**constraint_kwargs))
+        chooses_group = self.grammar.constraints.chooses_group
+        self.vocabulary = Vocabulary(bins if action_mode == "discrete" else 0, chooses_group)
+        self.states = CrystalStates(size, self.vocabulary)
+        self.ended = np.ones(size, bool)
+        self._invalid_action, self._invalid_reward = invalid_action, float(invalid_reward)
+        self._reward, self._reward_kwargs = reward, reward_kwargs
+        self._scorer: Scorer | None = None
+        if not isinstance(reward, str):
+            self._load_reward()
+
+    @property
+    def reward(self) -> Reward | str | None:
+        """The reward of finished crystals; None leaves them unscored."""
+        return self._reward
+
+    @reward.setter
+    def reward(self, reward: Reward | str | None) -> None:
+        self._reward, self._reward_kwargs, self._scorer = reward, None, None
+
+    @property
+    def action_space(self) -> spaces.Space[Any]:
+        """``Discrete(V)``, or ``Box(2,)`` of token id and unit value in continuous mode."""
+        if self.vocabulary.bins:
+            return spaces.Discrete(self.vocabulary.size)
+        return spaces.Box(np.zeros(2, np.float32), np.array([self.vocabulary.size - 1, 1], np.float32))
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """The one-dimensional box of space group, phase and the decisions so far."""
+        high = np.full(2 + self.vocabulary.max_decisions, self.vocabulary.size)
+        high[:2] = N_GROUPS, Phase.DONE
+        dtype = self.states.observations.dtype
+        return spaces.Box(np.zeros(len(high), dtype), high.astype(dtype), dtype=dtype.type)
+
+    def grammar_for(self, options: dict[str, Any] | None) -> Grammar:
+        """Return the grammar of an episode whose ``reset`` was given options.
+
+        Raises:
+            ValueError: if an option is unknown or malformed, or no crystal meets the constraints.
+        """
+        if not options:
+            return self.grammar
+        if unknown := sorted(set(options) - _CONSTRAINTS):
+            raise ValueError(f"options of reset must be among {sorted(_CONSTRAINTS)}, got {unknown}")
+        grammar = compile_grammar(constraints(**{**self._constraint_kwargs, **options}))
+        if grammar.constraints.chooses_group != self.vocabulary.chooses_group:
+            raise ValueError(
+                "space_group='agent' changes the action space: choose it when the environment is made, not at reset"
+            )
+        return grammar
+
+    def start(self, rows: NDArray[np.int64], generators: list[np.random.Generator], grammar: Grammar) -> None:
+        """Start new episodes in ``rows`` (n,), whose space groups are drawn from their n own generators."""
+        if self.vocabulary.chooses_group:
+            groups = np.zeros(len(rows), np.int64)
+        elif grammar.only_group:
+            groups = np.full(len(rows), grammar.only_group)
+        else:
+            draws = [generator.random() for generator in generators]
+            groups = np.searchsorted(grammar.cumulative, draws, side="right")
+        self.states.reset(rows, grammar, groups)
+        self.ended[rows] = False
+
+    def play(self, rows: NDArray[np.int64], actions: NDArray[Any]) -> Outcome:
+        """Take one decision in each of ``rows`` (n,), with actions (n,) or (n, 2) as `check_actions` returns them.
+
+        Raises:
+            ResetNeeded: if an episode has ended.
+            ValueError: if an action is not allowed and ``invalid_action`` is ``"raise"``. Nothing has changed then.
+        """
+        if self.ended[rows].any():
+            raise ResetNeeded(f"environments {rows[self.ended[rows]].tolist()} have ended: call reset before step")
+        tokens, units = _split(actions)
+        if self._invalid_action == "raise":
+            self._raise_invalid(rows, tokens, units)
+        valid = self.states.step(rows, tokens, units)
+        finished = np.flatnonzero(valid & (self.states.phase[rows] == Phase.DONE))
+        rewards = np.where(valid, 0.0, self._invalid_reward)
+        ended = ~valid
+        ended[finished] = True
+        self.ended[rows] = ended
+        crystals = self.states.crystals(rows[finished])
+        result = self._score(crystals) if len(finished) else None
+        if result is not None:
+            rewards[finished] = result.total
+        return Outcome(rewards, ended, ~valid, finished, crystals, result)
+
+    def _load_reward(self) -> None:
+        if self._reward is not None:
+            self._scorer = Scorer(resolve_reward(self._reward, self._reward_kwargs), self._invalid_reward)
+
+    def _score(self, crystals: CrystalBatch) -> RewardResult | None:
+        if self._scorer is None:
+            self._load_reward()
+        return None if self._scorer is None else self._scorer(crystals)
+
+    def _raise_invalid(
+        self, rows: NDArray[np.int64], tokens: NDArray[np.int64], units: NDArray[np.float64] | None
+    ) -> None:
+        invalid = np.flatnonzero(~self.states.allowed(rows, tokens, units))
+        if len(invalid):
+            first = invalid[0]
+            row = rows[first]
+            shown = tokens[first] if units is None else (tokens[first], units[first])
+            allowed = np.flatnonzero(self.states.masks[row])
+            raise ValueError(
+                f"action {shown} is not allowed in environment {row} at phase {Phase(self.states.phase[row]).name}; "
+                f"allowed are the {len(allowed)} ids {np.array2string(allowed, threshold=20)}"
+            )
+
+
+def check_actions(actions: ArrayLike, space: spaces.Space[Any], size: int | None) -> NDArray[Any]:
+    """Return actions as an array (n,) of ids, or (n, 2) of id and unit value in continuous mode.
+
+    Args:
+        actions: of ``size`` environments, or of a single one if ``size`` is None.
+        space: the action space of one environment.
+        size: number of environments.
+
+    Raises:
+        ValueError: if the dtype or the shape is wrong. Values that the space does not contain pass: they are actions
+            that are not allowed.
+    """
+    array = np.asarray(actions)
+    shape = (() if size is None else (size,)) + space.shape  # type: ignore[operator]
+    kinds, wanted = ("iu", "integers") if isinstance(space, spaces.Discrete) else ("iuf", "numbers")
+    if array.dtype.kind not in kinds or array.shape != shape:
+        raise ValueError(f"action must be {wanted} of shape {shape}, got {array.dtype} of shape {array.shape}")
+    return array if size is not None else array[None]
+
+
+def _split(actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+    if actions.ndim == 1:
+        return actions.astype(np.int64), None
+    numbers = actions.astype(np.float64)
+    whole = np.clip(np.nan_to_num(numbers[:, 0], nan=-1.0), -1, 1e6)
+    return np.rint(whole).astype(np.int64), numbers[:, 1]
