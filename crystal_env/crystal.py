@@ -1,5 +1,6 @@
 """The crystal and the batch of crystals: the one data type that flows through the project."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,7 +300,9 @@ class Crystal:
         counts: dict[str, int] = {}
         for z, m in zip(self.A, multiplicity, strict=True):
             counts[SYMBOLS[z]] = counts.get(SYMBOLS[z], 0) + int(m)
-        return Composition(counts).reduced_formula
+        with warnings.catch_warnings():  # pymatgen remarks on elements without an electronegativity to order them by
+            warnings.simplefilter("ignore", UserWarning)
+            return Composition(counts).reduced_formula
 
     def canonical(self) -> "Crystal":
         """Return the one description that all equivalent ones share (see `crystal_env.canonical`).
@@ -346,8 +349,6 @@ class Crystal:
 
 
 def _report_skipped(index: int, error: ValueError) -> None:
-    import warnings
-
     warnings.warn(f"skipped structure {index}: {error}", stacklevel=3)
 
 

@@ -197,17 +197,18 @@ class CrystalGenEnv(gym.Env):
         return {"action_mask": self._episodes.states.masks[0].astype(np.int8)} if self.mask_in_info else {}
 
     def _frame(self) -> Any:
-        from crystal_env import rendering
+        from crystal_env import frames
 
-        return rendering.frame(self._episodes.states, 0, self.render_mode == "ansi")
+        draw = frames.text_frame if self.render_mode == "ansi" else frames.picture_frame
+        return draw(self._episodes.states, 0)
 
     def _show(self) -> None:
         if self.render_mode != "human":
             return
-        from crystal_env import rendering
+        from crystal_env import frames
 
         if self._window is None:
-            self._window = rendering.Window()
+            self._window = frames.Window()
         self._window.show(self._frame())
 
 

@@ -28,13 +28,15 @@ def cell_arrays(structure: "Structure | Atoms | str | Path") -> _Cell:
     """Return lattice (3, 3) in Å, fractional coordinates (N, 3) and atomic numbers (N,) of a structure.
 
     Raises:
-        ValueError: if it is not periodic, empty, disordered, has coordinates that are not finite, or cannot be read.
+        ValueError: if it is not periodic, without volume, empty, disordered, has coordinates that are not finite, or cannot be read.
     """
     if isinstance(structure, str | Path):
         structure = _read(structure)
     if hasattr(structure, "get_scaled_positions"):  # ASE
         if not structure.pbc.all():
             raise ValueError(f"structure must be periodic along all three axes, got pbc = {structure.pbc.tolist()}")
+        if len(structure):
+            _check_volume(structure.cell[:])
         arrays = (structure.cell[:], structure.get_scaled_positions(wrap=False), structure.numbers)
     elif hasattr(structure, "frac_coords"):  # pymatgen
         if not structure.is_ordered:
@@ -49,16 +51,22 @@ def cell_arrays(structure: "Structure | Atoms | str | Path") -> _Cell:
         raise ValueError("structure is empty: it has no atoms")
     if not np.isfinite(lattice).all() or not np.isfinite(frac).all():
         raise ValueError("structure has lattice vectors or coordinates that are not finite")
+    _check_volume(lattice)
     if numbers.min() < 1 or numbers.max() > 118:
         raise ValueError(f"atomic numbers must be 1 to 118, got {sorted(set(numbers.tolist()))}")
     return lattice, frac, numbers
 
 
+def _check_volume(lattice: NDArray[np.float64]) -> None:
+    if np.linalg.det(lattice) == 0:
+        raise ValueError(f"structure needs three lattice vectors that span a cell, got {lattice.tolist()}")
+
+
 def _numbers(structure: "Structure") -> list[int]:
-    try:
-        return [int(site.specie.Z) for site in structure]
-    except AttributeError as error:
-        raise ValueError(f"structure has sites that are no elements: {structure.composition}") from error
+    numbers = [int(site.specie.Z) for site in structure]
+    if any(not 1 <= number <= 118 for number in numbers):  # pymatgen's dummies
+        raise ValueError(f"structure has sites that are no elements: {structure.composition.formula}")
+    return numbers
 
 
 def _read(source: str | Path) -> "Structure":

@@ -16,7 +16,7 @@ from crystal_env.wyckoff import LETTERS, N_GROUPS, letter_index, tables
 _Fields = tuple[int, list[int], list[int], NDArray[np.float64], NDArray[np.float64]]
 
 _LARGEST_DENOMINATOR = 960
-_NUMBER = re.compile(r"\d+(\.\d*)?([eE][+]?\d+)?|\.\d+|\d+/\d+")
+_NUMBER = re.compile(r"\d+(\.\d*)?([eE][+]?\d+)?|\.\d+|\d+/\d+", re.ASCII)
 
 
 def render(
@@ -24,12 +24,13 @@ def render(
 ) -> str:
     """Return the text form; numbers are written so that reading them gives the same floats."""
     sites = [
-        (LETTERS[w - 1], SYMBOLS[a], *(_number(c) for c in xyz)) for w, a, xyz in zip(W, A, XYZ, strict=True)
+        (LETTERS[w - 1], SYMBOLS[a], *(number(c) for c in xyz)) for w, a, xyz in zip(W, A, XYZ, strict=True)
     ]
-    return "-".join([str(G), *(part for site in sites for part in site), "X", *(_number(p) for p in L)])
+    return "-".join([str(G), *(part for site in sites for part in site), "X", *(number(p) for p in L)])
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a number as a short decimal, else as a fraction on the grid, else as a decimal that is exact."""
     decimal = np.format_float_positional(value, trim="-")
     if len(decimal) <= 6:
         return decimal
@@ -46,7 +47,7 @@ def parse(string: str) -> _Fields:
     parts = string.strip().split("-")
     if "X" not in parts or (len(parts) - 8) % 5 or len(parts) < 13 or parts[-7] != "X":
         raise ValueError(f"text form must be G, then letter-element-x-y-z per site, then X and 6 numbers, got {string!r}")
-    if not parts[0].isdecimal() or not 1 <= int(parts[0]) <= N_GROUPS:
+    if not (parts[0].isascii() and parts[0].isdecimal()) or not 1 <= int(parts[0]) <= N_GROUPS:
         raise ValueError(f"space group must be an integer from 1 to {N_GROUPS}, got {parts[0]!r} in {string!r}")
     G = int(parts[0])
     sites = [parts[start : start + 5] for start in range(1, len(parts) - 7, 5)]

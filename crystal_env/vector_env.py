@@ -172,9 +172,10 @@ class CrystalGenVectorEnv(VectorEnv):
         """Return a text or a picture (H, W, 3) for every copy."""
         if self.render_mode is None:
             return None
-        from crystal_env import rendering
+        from crystal_env import frames
 
-        return tuple(rendering.frame(self._episodes.states, int(r), self.render_mode == "ansi") for r in self._rows)
+        draw = frames.text_frame if self.render_mode == "ansi" else frames.picture_frame
+        return tuple(draw(self._episodes.states, row) for row in range(self.num_envs))
 
     def _seed(self, seeds: Sequence[int | None]) -> None:
         """Seed the generators that are given a seed, and at first use all others, from the system's entropy."""

@@ -1,0 +1,106 @@
+"""Energies of many crystals on several processes, kept for the next time, and the hull made of them."""
+
+import hashlib
+import os
+import warnings
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crystal_env.crystal import CrystalBatch
+from crystal_env.dataset import cache_folder
+from rewards.hull_file import Provenance
+from rewards.potentials import Energies, load_potential
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rewards.hull import ConvexHull
+    from rewards.potentials import Potential
+
+_CHUNK = 256
+_PACKAGES = ("crystalgen", "chgnet", "torch", "numpy", "pymatgen")
+
+
+def crystal_energies(
+    crystals: CrystalBatch, potential: "Potential", *, n_jobs: int | None = 1, progress: bool = False
+) -> Energies:
+    """Return the energies of the primitive cells of B crystals.
+
+    Finished chunks of 256 crystals stay in the folder ``energies`` of ``crystal_env.dataset.cache_folder()``, known by
+    the potential's name and the crystals, so that an interrupted run goes on where it stopped.
+
+    Args:
+        crystals: B crystals.
+        potential: the energy model.
+        n_jobs: processes, None for one per core.
+        progress: show a bar with the time left.
+    """
+    from joblib import Parallel, delayed
+    from tqdm import tqdm
+
+    chunks = [crystals[start : start + _CHUNK] for start in range(0, len(crystals), _CHUNK)]
+    jobs = (delayed(_chunk_energies)(chunk, potential) for chunk in chunks)
+    parts: list[Energies] = []
+    with tqdm(total=len(crystals), desc=potential.name, unit="crystal", disable=not progress) as bar:
+        for part in Parallel(n_jobs=n_jobs or os.cpu_count() or 1, return_as="generator")(jobs):
+            parts.append(part)
+            bar.update(len(part.total))
+    return Energies(
+        np.concatenate([np.zeros(0), *(part.total for part in parts)]),
+        np.concatenate([np.zeros(0, object), *(part.failures for part in parts)]),
+    )
+
+
+def build_hull(
+    crystals: CrystalBatch,
+    potential: "str | Potential" = "chgnet",
+    *,
+    reference_set: str = "",
+    date: str = "",
+    n_jobs: int | None = 1,
+    progress: bool = False,
+) -> "ConvexHull":
+    """Build a hull from the energies a potential gives to crystals; those it fails on are left out with a warning.
+
+    The arguments are those of `ConvexHull.from_structures`.
+    """
+    from rewards.hull import ConvexHull
+
+    potential = load_potential(potential)
+    energies = crystal_energies(crystals, potential, n_jobs=n_jobs, progress=progress)
+    scored = np.isfinite(energies.total)
+    for row in np.flatnonzero(~scored):
+        warnings.warn(f"left out crystal {row}: {energies.failures[row]}", stacklevel=2)
+    provenance = Provenance(
+        energy_model=potential.name,
+        corrections="none",
+        reference_set=reference_set,
+        n_structures=int(scored.sum()),
+        date=date,
+        versions={package: version(package) for package in _PACKAGES},
+    )
+    return ConvexHull(crystals[scored].composition(), energies.total[scored], provenance)
+
+
+def _chunk_energies(crystals: CrystalBatch, potential: "Potential") -> Energies:
+    path = _cache_file(crystals, potential)
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as file:
+            failures = np.array([reason or None for reason in file["failures"].tolist()], object)
+            return Energies(file["total"], failures)
+    energies = potential.energies(crystals.to_atoms())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.npz")  # written aside, so that an interruption leaves no half file
+    reasons = np.array([reason or "" for reason in energies.failures], str)
+    np.savez_compressed(temporary, allow_pickle=False, total=energies.total, failures=reasons)
+    temporary.replace(path)
+    return energies
+
+
+def _cache_file(crystals: CrystalBatch, potential: "Potential") -> "Path":
+    digest = hashlib.sha256(potential.name.encode())
+    for name in ("G", "W", "A", "XYZ", "L"):
+        digest.update(getattr(crystals, name).tobytes())
+    return cache_folder() / "energies" / f"{digest.hexdigest()[:32]}.npz"

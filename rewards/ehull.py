@@ -1,0 +1,121 @@
+"""The energy above the convex hull: how stable a crystal is against all known phases."""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crystal_env.crystal import CrystalBatch, as_batch
+from crystal_env.reward import RewardResult
+from rewards.hull import ConvexHull
+from rewards.potentials import Potential, load_potential
+from rewards.screen import Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from crystal_env.crystal import Crystal
+
+
+class EnergyAboveHull:
+    """Minus the energy above the hull in eV/atom, of the crystal as it is, without relaxation.
+
+    The total is ``-clip(e_above_hull, -clip, clip)``, as in the paper (arXiv:2504.02367). Terms are
+    ``e_above_hull`` (eV/atom, not clipped), ``energy_per_atom`` (eV) and ``success``. A crystal that fails the screen,
+    has an element the hull does not know, or breaks the potential gets the total ``-clip``, the terms ``clip``, 0 and
+    0, and a reason. Energies are those of the primitive cells; identical crystals of a batch are computed once.
+
+    Args:
+        potential: name of a potential (``"chgnet"``), or the potential.
+        hull: name of a shipped hull (``"mp20-chgnet"``), a file, or the hull. Its energies must be the potential's.
+        clip: bound of the total in eV/atom.
+        threshold: highest energy above the hull in eV/atom that counts as success.
+        screen: limits a crystal must keep before the potential is asked.
+
+    Raises:
+        ValueError: if a name is unknown, ``clip`` is not positive, or potential and hull are on different scales.
+
+    Example:
+        >>> from crystal_env.crystal import Crystal
+        >>> reward = EnergyAboveHull()
+        >>> result = reward([Crystal.from_string("225-a-Na-0-0-0-b-Cl-1/2-1/2-1/2-X-5.64-5.64-5.64-90-90-90")])
+        >>> result.success()
+        array([ True])
+    """
+
+    def __init__(
+        self,
+        potential: str | Potential = "chgnet",
+        hull: "str | Path | ConvexHull" = "mp20-chgnet",
+        clip: float = 10.0,
+        threshold: float = 0.1,
+        screen: Screen | None = None,
+    ) -> None:
+        if not clip > 0:
+            raise ValueError(f"clip must be positive, got {clip}")
+        self.potential = load_potential(potential)
+        self.hull = hull
+        self.clip = float(clip)
+        self.threshold = float(threshold)
+        self.screen = screen or Screen()
+        self._hull().check_scale(self.potential)
+
+    def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
+        """Score B crystals; see the class for the terms."""
+        crystals = as_batch(crystals)
+        first, inverse = _distinct(crystals)
+        result = self._score(crystals[first])
+        return RewardResult(
+            result.total[inverse],
+            {name: values[inverse] for name, values in result.terms.items()},
+            result.failures[inverse],
+        )
+
+    def _hull(self) -> ConvexHull:
+        return self.hull if isinstance(self.hull, ConvexHull) else _load_hull(self.hull)
+
+    def _score(self, crystals: CrystalBatch) -> RewardResult:
+        compositions, hull = crystals.composition(), self._hull()
+        failures = self.screen(crystals)
+        energies, e_above_hull = np.full((2, len(crystals)), np.nan)
+        rows = _without_failure(failures)
+        for row, missing in zip(rows, hull.missing_elements(compositions[rows]), strict=True):
+            if missing:
+                failures[row] = f"the hull does not know {', '.join(missing)}"
+        rows = _without_failure(failures)
+        if len(rows):
+            energies[rows], failures[rows] = self.potential.energies(crystals[rows].to_atoms())
+        for row in rows[~np.isfinite(energies[rows])]:
+            failures[row] = failures[row] or f"the potential gave {energies[row]}"
+        rows = _without_failure(failures)
+        e_above_hull[rows] = hull.e_above_hull(compositions[rows], energies[rows])
+        scored = np.isfinite(e_above_hull)
+        terms = {
+            "e_above_hull": np.where(scored, e_above_hull, self.clip),
+            "energy_per_atom": np.where(scored, energies / np.maximum(compositions.sum(1), 1), 0.0),
+            "success": np.where(scored & (e_above_hull <= self.threshold), 1.0, 0.0),
+        }
+        return RewardResult(-np.clip(terms["e_above_hull"], -self.clip, self.clip), terms, failures)
+
+
+@lru_cache(maxsize=8)
+def _load_hull(source: Any) -> ConvexHull:
+    """Read a hull once per process; a reward keeps only its name, so that copies and pickles stay small."""
+    return ConvexHull.load(source)
+
+
+def _without_failure(failures: NDArray[np.object_]) -> NDArray[np.int64]:
+    return np.flatnonzero([failure is None for failure in failures])
+
+
+def _distinct(crystals: CrystalBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of the distinct crystals, and for every crystal (B,) its place among them."""
+    if not len(crystals):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    arrays = (crystals.G, crystals.W, crystals.A, crystals.XYZ, crystals.L)
+    rows = np.concatenate([array.reshape(len(crystals), -1).astype(np.float64) for array in arrays], axis=1)
+    keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return first, inverse

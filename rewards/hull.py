@@ -1,0 +1,246 @@
+"""The convex hull of formation energies: what a crystal's energy is measured against."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crystal_env.crystal import CrystalBatch
+from crystal_env.elements import SYMBOLS
+from rewards.formulas import N_COLUMNS, as_compositions, parse_formula, reduced_formula
+from rewards.hull_file import Provenance, read_hull, write_hull
+from rewards.hull_geometry import facet_potentials, lowest_energy
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core.composition import Composition
+    from pymatgen.core.structure import Structure
+
+    from rewards.potentials import Potential
+
+_MAX_FACET_ELEMENTS = 5  # beyond, the facets of one chemical system outnumber the crystals asked for
+_MAX_SUBSET_ELEMENTS = 8  # beyond, going through all systems is faster than through all subsets
+_MAX_CACHED_SYSTEMS = 20_000
+
+
+class ConvexHull:
+    """The lowest energies that mixtures of known phases reach, at every composition.
+
+    Of every formula only the phase of lowest energy is kept. Elements without an entry of their own are unknown: a
+    composition with one has no hull energy.
+
+    Args:
+        compositions: atoms per element (N, 119) of the entries, column 0 unused.
+        energies: total energies (N,) of these atoms in eV.
+        provenance: where the energies come from.
+
+    Raises:
+        ValueError: if shapes differ, an energy is not finite, or a composition is empty or not of whole numbers.
+
+    Example:
+        >>> hull = ConvexHull.from_entries([("Na", 0.0), ("Cl", 0.0), ("NaCl", -2.0)])
+        >>> hull.e_above_hull(["Na3Cl", "NaCl"], [-1.6, -2.2])
+        array([ 0.1, -0.1])
+    """
+
+    def __init__(
+        self, compositions: NDArray[Any], energies: NDArray[Any], provenance: Provenance | None = None
+    ) -> None:
+        reduced, per_atom = _checked_entries(np.asarray(compositions), np.asarray(energies, np.float64))
+        order = np.lexsort((per_atom, *reduced.T[::-1]))
+        reduced, per_atom = reduced[order], per_atom[order]
+        first = np.ones(len(order), bool)
+        first[1:] = (reduced[1:] != reduced[:-1]).any(1)
+        self.compositions: NDArray[np.int64] = reduced[first]
+        self.energies: NDArray[np.float64] = per_atom[first]
+        self.provenance = provenance or Provenance()
+        self._rows: dict[int, list[int]] = {}
+        for row, system in enumerate(_systems(self.compositions)):
+            self._rows.setdefault(system, []).append(row)
+        unary = np.flatnonzero((self.compositions > 0).sum(1) == 1)
+        self._elemental = np.full(N_COLUMNS, np.nan)
+        self._elemental[self.compositions[unary].argmax(1)] = self.energies[unary]
+        self._facets: dict[int, NDArray[np.float64] | None] = {}
+
+    @classmethod
+    def from_entries(cls, entries: Iterable[Any], provenance: Provenance | None = None) -> "ConvexHull":
+        """Build a hull from entries.
+
+        Args:
+            entries: pymatgen entries (anything with ``composition`` and ``energy``), or pairs of a composition or
+                formula and the total energy in eV of that many atoms.
+            provenance: where the energies come from.
+        """
+        pairs = [entry if isinstance(entry, tuple) else (entry.composition, entry.energy) for entry in entries]
+        compositions = as_compositions([composition for composition, _ in pairs])
+        return cls(compositions, np.array([energy for _, energy in pairs], np.float64), provenance)
+
+    @classmethod
+    def from_structures(
+        cls,
+        structures: "CrystalBatch | Iterable[Structure | Atoms | str | Path]",
+        potential: "str | Potential" = "chgnet",
+        *,
+        reference_set: str = "",
+        date: str = "",
+        n_jobs: int | None = 1,
+        progress: bool = False,
+    ) -> "ConvexHull":
+        """Build a hull from structures and a potential, so that energies and hull are on one scale.
+
+        Args:
+            structures: crystals, or whatever `CrystalBatch.from_structures` takes.
+            potential: name of a potential, or the potential.
+            reference_set: the name of the structures, for the provenance.
+            date: the date of the build, for the provenance.
+            n_jobs: processes, None for one per core.
+            progress: show a bar with the time left.
+
+        A structure the potential fails on is left out with a warning.
+
+        Raises:
+            ValueError: if a structure cannot be written down.
+        """
+        from rewards.build import build_hull
+
+        crystals = structures if isinstance(structures, CrystalBatch) else CrystalBatch.from_structures(structures)
+        return build_hull(crystals, potential, reference_set=reference_set, date=date, n_jobs=n_jobs, progress=progress)
+
+    @classmethod
+    def load(cls, source: str | Path) -> "ConvexHull":
+        """Read a hull that the package ships, such as ``"mp20-chgnet"``, or a file written by `save`.
+
+        Raises:
+            ValueError: if there is no such hull, or the file is none.
+        """
+        formulas, per_atom, provenance = read_hull(source)
+        compositions = np.array([parse_formula(formula) for formula in formulas]).reshape(-1, N_COLUMNS)
+        return cls(compositions, per_atom * compositions.sum(1), provenance)
+
+    def save(self, path: str | Path) -> None:
+        """Write formulas, energies per atom (to 1e-6 eV) and provenance to one npz file."""
+        write_hull(path, self.formulas(), self.energies, self.provenance)
+
+    def __len__(self) -> int:
+        return len(self.energies)
+
+    def __repr__(self) -> str:
+        model = self.provenance.energy_model or "unknown energies"
+        return f"<ConvexHull of {len(self)} formulas, {len(self.elements())} elements, {model}>"
+
+    def formulas(self) -> list[str]:
+        """Return the reduced formulas of the entries, elements by atomic number."""
+        return [reduced_formula(row) for row in self.compositions]
+
+    def elements(self) -> list[int]:
+        """Return the atomic numbers of the elements the hull knows."""
+        return np.flatnonzero(np.isfinite(self._elemental)).tolist()
+
+    def missing_elements(self, compositions: "NDArray[Any] | Sequence[Composition | str]") -> list[list[str]]:
+        """Return for every composition the symbols of its elements that the hull does not know."""
+        unknown = (as_compositions(compositions) > 0) & np.isnan(self._elemental)
+        return [[SYMBOLS[z] for z in np.flatnonzero(row)] for row in unknown]
+
+    def check_scale(self, potential: "Potential") -> None:
+        """Make sure that a potential's energies may be compared with the hull.
+
+        Raises:
+            ValueError: if the hull is made of another potential's energies.
+        """
+        if self.provenance.energy_model != potential.name:
+            raise ValueError(
+                f"energies and hull must be on one scale: the hull holds energies of {self.provenance.energy_model!r}, "
+                f"the potential is {potential.name!r}"
+            )
+
+    def e_above_hull(
+        self, compositions: "NDArray[Any] | Sequence[Composition | str]", energies: NDArray[Any] | Sequence[float]
+    ) -> NDArray[np.float64]:
+        """Return energies above the hull (B,) in eV/atom, negative below it, NaN where an element is unknown.
+
+        Args:
+            compositions: atoms per element (B, 119) with column 0 unused, or pymatgen compositions or formulas.
+            energies: total energies (B,) of these atoms in eV.
+
+        Raises:
+            ValueError: if the arguments have different lengths.
+        """
+        compositions, energies = as_compositions(compositions), np.asarray(energies, np.float64)
+        if energies.shape != (len(compositions),):
+            raise ValueError(f"energies must have shape ({len(compositions)},), got {energies.shape}")
+        per_atom: NDArray[np.float64] = energies / compositions.sum(1)
+        return per_atom - self.hull_energy(compositions)
+
+    def hull_energy(self, compositions: "NDArray[Any] | Sequence[Composition | str]") -> NDArray[np.float64]:
+        """Return the energy of the hull (B,) in eV/atom at compositions, NaN where an element is unknown."""
+        counts = as_compositions(compositions)
+        fractions = counts / counts.sum(1, keepdims=True)
+        energies = np.full(len(counts), np.nan)
+        systems = _systems(counts)
+        members: dict[int, list[int]] = {}
+        for row, system in enumerate(systems):
+            members.setdefault(system, []).append(row)
+        for system, rows in members.items():
+            elements = np.flatnonzero(counts[rows[0]])
+            if np.isfinite(self._elemental[elements]).all():
+                energies[rows] = self._system_energy(system, elements, fractions[rows][:, elements])
+        return energies
+
+    def _system_energy(
+        self, system: int, elements: NDArray[np.int64], fractions: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return hull energies (R,) at the fractions (R, k) of one chemical system."""
+        ends: NDArray[np.float64] = fractions @ self._elemental[elements]
+        if len(elements) <= _MAX_FACET_ELEMENTS:
+            if system not in self._facets:
+                if len(self._facets) >= _MAX_CACHED_SYSTEMS:
+                    self._facets.clear()
+                self._facets[system] = facet_potentials(*self._compounds(system, elements))
+            potentials = self._facets[system]
+            if potentials is not None:
+                ends += (fractions @ potentials.T).max(1)
+                return ends
+        compounds, formation = self._compounds(system, elements)
+        ends += [lowest_energy(point, compounds, formation) for point in fractions]
+        return ends
+
+    def _compounds(self, system: int, elements: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return fractions (M, k) and formation energies (M,) in eV/atom of the stable compounds of a system."""
+        if len(elements) <= _MAX_SUBSET_ELEMENTS:
+            bits = [1 << int(z) for z in elements]
+            subsets = [0]
+            for bit in bits:
+                subsets += [subset | bit for subset in subsets]
+        else:
+            subsets = [subset for subset in self._rows if subset & ~system == 0]
+        rows = [row for subset in subsets for row in self._rows.get(subset, ())]
+        counts = self.compositions[rows][:, elements]
+        fractions = counts / counts.sum(1, keepdims=True)
+        formation = self.energies[rows] - fractions @ self._elemental[elements]
+        useful = (formation < -1e-9) & ((counts > 0).sum(1) > 1)
+        return fractions[useful], formation[useful]
+
+
+def _systems(counts: NDArray[Any]) -> list[int]:
+    """Return the chemical systems (B,) as bit masks over atomic numbers."""
+    packed = np.packbits(counts > 0, axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in packed]
+
+
+def _checked_entries(
+    compositions: NDArray[Any], energies: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return reduced compositions (N, 119) and energies per atom (N,)."""
+    if compositions.ndim != 2 or compositions.shape[1] != N_COLUMNS or energies.shape != (len(compositions),):
+        raise ValueError(
+            f"compositions must have shape (N, {N_COLUMNS}) and energies (N,), got {compositions.shape} and "
+            f"{energies.shape}"
+        )
+    counts = np.rint(compositions).astype(np.int64)
+    if np.abs(counts - compositions).max(initial=0) > 1e-6 or (counts < 0).any() or (counts.sum(1) < 1).any():
+        raise ValueError("compositions of hull entries must hold whole numbers of atoms and at least one")
+    if not np.isfinite(energies).all():
+        raise ValueError(f"energies must be finite, got {energies[~np.isfinite(energies)][0]}")
+    return counts // np.gcd.reduce(counts, axis=1, keepdims=True), energies / np.maximum(counts.sum(1), 1)

@@ -1,0 +1,26 @@
+"""Where the tests find their data and keep what they compute."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+_SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+if "CRYSTALGEN_DATA" not in os.environ and _SHARED_DATA.is_dir():
+    os.environ["CRYSTALGEN_DATA"] = str(_SHARED_DATA)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    if "CRYSTALGEN_CACHE" not in os.environ:
+        os.environ["CRYSTALGEN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of development data; tests that need it are skipped where there is none."""
+    folder = Path(os.environ.get("CRYSTALGEN_DATA", ""))
+    if not (folder / "mp20_val.csv.gz").is_file():
+        pytest.skip("needs mp20_val.csv.gz in the folder $CRYSTALGEN_DATA")
+    return folder

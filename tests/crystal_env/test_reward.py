@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+
+from crystal_env.crystal import CrystalBatch
+from crystal_env.reward import RewardResult, Scorer, resolve_reward
+
+
+def first_length(crystals: CrystalBatch) -> np.ndarray:
+    return crystals.L[:, 0]
+
+
+def scaled(crystals: CrystalBatch, factor: float = 1.0) -> np.ndarray:
+    return factor * crystals.L[:, 0]
+
+
+class Scaled:
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
+
+    def __call__(self, crystals: CrystalBatch) -> np.ndarray:
+        return self.factor * crystals.L[:, 0]
+
+
+class NotCallable:
+    pass
+
+
+def result(total, **terms) -> RewardResult:
+    total = np.asarray(total, float)
+    columns = {name: np.asarray(values, float) for name, values in terms.items()}
+    return RewardResult(total, columns, np.full(len(total), None, object))
+
+
+def test_a_plain_function_is_a_reward(batch):
+    scored = Scorer(first_length, floor=-1)(batch)
+    assert scored.total.tolist() == batch.L[:, 0].tolist()
+    assert scored.terms == {}
+    assert scored.failures.tolist() == [None] * 3
+    assert scored.success().tolist() == [True] * 3
+
+
+def test_a_list_of_numbers_is_enough(batch):
+    assert Scorer(lambda crystals: [1, 2, 3], floor=-1)(batch).total.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_an_empty_batch_gives_an_empty_result_without_a_call():
+    def never(crystals):
+        raise AssertionError("called")
+
+    scored = Scorer(never, floor=0)(CrystalBatch.empty())
+    assert scored.total.shape == scored.failures.shape == (0,)
+
+
+def test_only_the_crystal_that_breaks_a_reward_gets_the_floor(batch):
+    def breaks_on_oxides(crystals):
+        if (crystals.A == 22).any():
+            raise RuntimeError("no titanium")
+        return crystals.L[:, 0]
+
+    with pytest.warns(RuntimeWarning, match="RuntimeError: no titanium"):
+        scored = Scorer(breaks_on_oxides, floor=-7)(batch)
+    assert scored.total.tolist() == [5.64, -7.0, 3.25]
+    assert scored.failures.tolist() == [None, "RuntimeError: no titanium", None]
+    assert scored.success().tolist() == [True, False, True]
+
+
+def test_each_kind_of_error_is_warned_of_once(batch, recwarn):
+    def breaks(crystals):
+        raise KeyError("missing")
+
+    scorer = Scorer(breaks, floor=0)
+    scorer(batch)
+    scorer(batch)
+    assert len(recwarn.list) == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_become_the_floor(batch, value):
+    scored = Scorer(lambda crystals: np.where(crystals.G == 221, value, 1.0), floor=-3)(batch)
+    assert scored.total.tolist() == [1.0, -3.0, 1.0]
+    assert scored.failures[1] == f"the reward is {value}"
+    assert scored.failures[0] is None
+
+
+def test_terms_that_are_not_finite_become_the_floor(batch):
+    scored = Scorer(lambda crystals: result([1, 2, 3], energy=[0.5, np.nan, 0.1]), floor=-3)(batch)
+    assert scored.terms["energy"].tolist() == [0.5, -3.0, 0.1]
+    assert scored.total.tolist() == [1, 2, 3]
+
+
+def test_a_reward_of_the_wrong_length_is_asked_crystal_by_crystal(batch):
+    scored = Scorer(lambda crystals: crystals.L[:1, 0], floor=-3)(batch)
+    assert scored.total.tolist() == batch.L[:, 0].tolist()
+
+
+def test_a_reward_that_is_wrong_for_single_crystals_too_gets_the_floor(batch):
+    with pytest.warns(RuntimeWarning, match=r"reward returned total of shape \(2,\) for 1 crystals"):
+        scored = Scorer(lambda crystals: [1.0, 2.0], floor=-3)(batch)
+    assert scored.total.tolist() == [-3.0] * 3
+
+
+def test_terms_of_the_wrong_length_are_refused(batch):
+    def wrong(crystals):
+        return result(np.zeros(len(crystals)), energy=[1.0, 2.0])
+
+    with pytest.warns(RuntimeWarning, match="reward returned energy of shape"):
+        scored = Scorer(wrong, floor=-3)(batch)
+    assert scored.total.tolist() == [-3.0] * 3
+
+
+def test_the_names_of_the_terms_stay_the_same_once_known(batch):
+    def fails_on_oxides(crystals):
+        if (crystals.A == 22).any():
+            raise RuntimeError
+        return result(np.ones(len(crystals)), energy=np.zeros(len(crystals)))
+
+    scorer = Scorer(fails_on_oxides, floor=-3)
+    assert list(scorer(batch[:1]).terms) == ["energy"]
+    with pytest.warns(RuntimeWarning):
+        failed = scorer(batch[1:2])
+    assert failed.terms["energy"].tolist() == [-3.0]
+    assert list(scorer(CrystalBatch.empty()).terms) == ["energy"]
+
+
+def test_order_does_not_matter(batch):
+    order = np.array([2, 0, 1])
+    scorer = Scorer(first_length, floor=0)
+    assert scorer(batch[order]).total.tolist() == scorer(batch).total[order].tolist()
+
+
+def test_the_term_success_decides_who_succeeded():
+    scored = result([5.0, 5.0, 5.0], success=[1, 0, 1])
+    scored.failures[2] = "broken"
+    assert scored.success().tolist() == [True, False, False]
+
+
+def test_info_of_one_crystal_holds_plain_numbers():
+    info = result([1.0, 2.0], energy=[0.5, 0.25], success=[0, 1]).info(1)
+    assert info == {"reward_terms": {"energy": 0.25, "success": 1.0}, "is_success": True, "reward_failure": None}
+    assert type(info["is_success"]) is bool
+    assert type(info["reward_terms"]["energy"]) is float
+
+
+def test_vector_info_spreads_over_the_sub_environments():
+    info = result([1.0, 2.0], energy=[0.5, 0.25]).vector_info(np.array([3, 1]), num_envs=4)
+    assert info["reward_terms"]["energy"].tolist() == [0.0, 0.25, 0.0, 0.5]
+    assert info["is_success"].tolist() == [False, True, False, True]
+    assert info["reward_failure"].tolist() == [None] * 4
+    for mask in (info["_reward_terms"], info["_is_success"], info["_reward_failure"], info["reward_terms"]["_energy"]):
+        assert mask.tolist() == [False, True, False, True]
+
+
+def test_rewards_are_resolved_by_name_class_function_and_instance(batch):
+    here = __name__
+    lengths = batch.L[:, 0]
+    assert resolve_reward(first_length) is first_length
+    assert resolve_reward(f"{here}:first_length")(batch).tolist() == lengths.tolist()
+    assert resolve_reward(f"{here}:scaled", {"factor": 2.0})(batch).tolist() == (2 * lengths).tolist()
+    assert resolve_reward(f"{here}:Scaled", {"factor": 2.0})(batch).tolist() == (2 * lengths).tolist()
+    assert resolve_reward(Scaled)(batch).tolist() == lengths.tolist()
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        ("rewards", "'module:attribute', got 'rewards'"),
+        (":x", "'module:attribute'"),
+        ("x:", "'module:attribute'"),
+        ("no_such_module:x", "'no_such_module:x' cannot be imported"),
+        ("math:no_such_function", "cannot be imported"),
+        ("math:pi", "reward must be callable"),
+        (3, "reward must be callable, got 3"),
+        (NotCallable, "instances of .* are not"),
+    ],
+)
+def test_what_is_no_reward_is_refused(reward, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_reward(reward)
