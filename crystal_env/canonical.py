@@ -50,17 +50,18 @@ def canonical(crystal: "Crystal") -> "Crystal":
     projection = tables().projection[G, crystal.W]
     exact = np.einsum("nij,nj->ni", projection[:, :, :3], crystal.XYZ) + projection[:, :, 3]
     bases = _reduced_bases(G, crystal.L)
-    images = [(row, p, w[crystal.W]) for row, P in enumerate(bases) for p, w in zip(*normaliser.maps(G, P), strict=True)]
-    codes = np.array([_CODE * W + crystal.A for _, _, W in images])
+    images = [(row, *image) for row, P in enumerate(bases) for image in zip(*normaliser.maps(G, P), strict=True)]
+    codes = np.array([_CODE * letters[crystal.W] + crystal.A for _, _, letters in images])
     order = codes.argsort(axis=1, kind="stable")
     codes = np.take_along_axis(codes, order, 1)
     best = codes[np.lexsort(codes.T[::-1])[0]]
     W, A = best // _CODE, best % _CODE
 
-    points, basis = [], []
+    points: list[NDArray[np.float64]] = []
+    basis: list[int] = []
     for image in np.flatnonzero((codes == best).all(1)):
         row, p, _ = images[image]
-        moved = _on_polar_origins(G, W, best, exact[order[image]] @ bases[row].T + p)
+        moved = _on_polar_origins(G, best, exact[order[image]] @ bases[row].T + p)
         points.append(_sorted_sites(best, _representatives(G, W, moved)))
         basis += [row] * len(moved)
     candidates = np.concatenate(points)
@@ -103,7 +104,7 @@ def _reduced_bases(G: int, L: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _transformed_lattice(G: int, L: NDArray[np.float64], P: NDArray[np.int64]) -> NDArray[np.float64]:
-    if (P == np.eye(3)).all():
+    if np.array_equal(P, np.eye(3)):
         return L
     vectors = np.linalg.inv(P).T @ geometry.lattice_vectors(L[None])[0]
     lengths = np.linalg.norm(vectors, axis=1)
@@ -113,9 +114,7 @@ def _transformed_lattice(G: int, L: NDArray[np.float64], P: NDArray[np.int64]) -
     return np.where(tables().lattice_angle[G] > 0, tables().lattice_angle[G], parameters)
 
 
-def _on_polar_origins(
-    G: int, W: NDArray[np.int64], codes: NDArray[np.int64], points: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _on_polar_origins(G: int, codes: NDArray[np.int64], points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the sites (k, n, 3) with each atom of the rarest letter and element in turn at 0 along the polar axes."""
     polar = normaliser.polar_axes(G)
     if not polar.any():
@@ -160,14 +159,14 @@ def _sorted_sites(codes: NDArray[np.int64], sites: NDArray[np.float64]) -> NDArr
     if not len(same):
         return sites
 
-    def compare(first: int, second: int) -> int:
-        difference = values[first] - values[second]
-        apart = np.flatnonzero(np.abs(difference) > _COORDINATE_TOLERANCE)
-        return int(codes[first] - codes[second]) or (int(np.sign(difference[apart[0]])) if len(apart) else 0)
+    def compare(first: NDArray[np.float64], second: NDArray[np.float64]) -> int:
+        apart = (first - second)[np.abs(first - second) > _COORDINATE_TOLERANCE]
+        return int(np.sign(apart[0])) if len(apart) else 0
 
-    ordered = []
-    for values, image in zip(_unwrapped(sites), sites, strict=True):
-        ordered.append(image[sorted(range(len(codes)), key=cmp_to_key(compare))])
+    by_value, ordered = cmp_to_key(compare), []
+    for values, image in zip(np.dstack([np.tile(codes, (len(sites), 1)), _unwrapped(sites)]), sites, strict=True):
+        keys = [by_value(value) for value in values]
+        ordered.append(image[sorted(range(len(codes)), key=keys.__getitem__)])
     return np.array(ordered)
 
 

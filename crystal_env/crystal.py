@@ -138,7 +138,7 @@ class CrystalBatch:
     def __getitem__(self, index: Any) -> "Crystal | CrystalBatch":
         if isinstance(index, int | np.integer):
             n = int(np.count_nonzero(self.W[index]))
-            return Crystal._trusted(  # noqa: SLF001
+            return Crystal._trusted(
                 int(self.G[index]), self.W[index, :n], self.A[index, :n], self.XYZ[index, :n], self.L[index]
             )
         return CrystalBatch(self.G[index], self.W[index], self.A[index], self.XYZ[index], self.L[index])
@@ -157,7 +157,8 @@ class CrystalBatch:
 
     def composition(self, primitive: bool = True) -> NDArray[np.int64]:
         """Return atoms per element (B, 119) in the primitive or the conventional cell, column 0 unused."""
-        multiplicity = (tables().primitive_multiplicity if primitive else tables().multiplicity)[self.G[:, None], self.W]
+        table = tables().primitive_multiplicity if primitive else tables().multiplicity
+        multiplicity = table[self.G[:, None], self.W]
         counts = np.zeros((len(self), N_ELEMENTS + 1), np.int64)
         np.add.at(counts, (np.arange(len(self))[:, None], self.A), multiplicity)
         counts[:, 0] = 0

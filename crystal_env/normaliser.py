@@ -6,7 +6,7 @@ it. Groups without an inversion get mirror images in this way too. All follows f
 translations are whole numbers of 1/24 of a lattice vector. (International Tables A, chapter 3.5)
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ _TRICLINIC, _MONOCLINIC, _ORTHORHOMBIC, _TETRAGONAL, _HEXAGONAL = 2, 15, 74, 142
 _GENERIC = np.array([0.1234, 0.2718, 0.3141])  # a point without symmetry
 
 
-@lru_cache(maxsize=None)
+@cache
 def general_operations(G: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return all operations of a group: rotations (m, 3, 3), and translations (m, 3) in units of 1/24."""
     T = tables()
@@ -34,7 +34,7 @@ def polar_axes(G: int) -> NDArray[np.bool_]:
     return (rotations == np.eye(3)).all((0, 1))
 
 
-@lru_cache(maxsize=None)
+@cache
 def linear_parts(G: int) -> NDArray[np.int64]:
     """Return one P (k, 3, 3) of every coset of the point group in the affine normaliser, the identity first.
 
@@ -60,7 +60,7 @@ def linear_parts(G: int) -> NDArray[np.int64]:
     return P[[len(_solve(G, matrix)) > 0 for matrix in P]]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _unimodular(size: int) -> NDArray[np.int64]:
     """Return integer matrices of determinant 1 or -1 with entries up to ``size``, those closest to the identity first.
 
@@ -98,12 +98,13 @@ def maps(G: int, P: NDArray[np.int64]) -> Maps:
 @lru_cache(maxsize=4096)
 def _maps(G: int, rows: tuple[int, ...]) -> Maps:
     P = np.array(rows).reshape(3, 3)
-    shifts = (_solve(G, P)[:1] + _translations(G)) % _UNITS
+    solutions = _solve(G, P)
+    shifts = (solutions[0] + _translations(G)) % _UNITS if len(solutions) else solutions
     letters = np.array([_letter_permutation(G, P, p) for p in shifts], np.int64).reshape(-1, N_LETTERS)
     return Maps(shifts / _UNITS, letters)
 
 
-@lru_cache(maxsize=None)
+@cache
 def letter_permutations(G: int) -> NDArray[np.int64]:
     """Return all permutations (k, 28) of the group's letters by its affine normaliser, the identity first."""
     P = linear_parts(G)
@@ -132,9 +133,9 @@ def _letter_permutation(G: int, P: NDArray[np.int64], p: NDArray[np.int64]) -> N
     return permutation
 
 
-@lru_cache(maxsize=None)
+@cache
 def _translations(G: int) -> NDArray[np.int64]:
-    """Return the pure translations (k, 3) in units of 1/24, modulo the lattice and shifts along polar axes, zero first."""
+    """Return the pure translations (k, 3) in units of 1/24, modulo lattice and shifts along polar axes, zero first."""
     solutions = _solve(G, np.eye(3, dtype=np.int64))
     shifted = (solutions[:, None] + _centring(G)) % _UNITS
     shifted[:, :, polar_axes(G)] = 0
@@ -169,7 +170,7 @@ def _solve(G: int, P: NDArray[np.int64]) -> NDArray[np.int64]:
     return solutions
 
 
-@lru_cache(maxsize=None)
+@cache
 def _grid(*polar: bool) -> NDArray[np.int64]:
     axes = [np.arange(1 if is_polar else _UNITS) for is_polar in polar]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)

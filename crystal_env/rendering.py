@@ -4,12 +4,13 @@ Everything is drawn with matplotlib's Agg canvas on figures of its own, so no st
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env import geometry
+from crystal_env.bonding import Atoms, atoms_around_cell, covalent_radii, find_bonds, find_neighbours, find_polyhedra
 from crystal_env.elements import SYMBOLS
 from crystal_env.wyckoff import tables
 
@@ -24,31 +25,13 @@ if TYPE_CHECKING:
 _AZIMUTH, _ELEVATION = np.radians(24), np.radians(14)  # of the viewer: a comes forward, b goes right, c goes up
 _PERSPECTIVE = 7.0  # distance of the viewer in units of the scene's radius
 _ATOM_SCALE = 0.42  # radius of the drawn atom over its covalent radius
-_BOND_TOLERANCE = 1.15  # bonds are shorter than this times the sum of the covalent radii
-_LARGEST_COORDINATION = 8  # beyond it bonds only hide the atoms
-_MAX_PADDED_ATOMS = 30_000
 _MAX_SHAPES = 3_000
-_MAX_POLYHEDRA = 120
 _LABELS = ("a", "b", "c", r"$\alpha$", r"$\beta$", r"$\gamma$")
 _AXIS_COLOURS = ("#c0392b", "#27864a", "#2c5fa8")
 _CELL_COLOUR = (0.25, 0.25, 0.25, 1.0)
 _INK = "#333333"
 
-
-class _Atoms(NamedTuple):
-    """The N atoms in and around the cell.
-
-    Attributes:
-        numbers (N,): atomic numbers.
-        positions (N, 3): Cartesian, in Å.
-        core (N,): inside the cell or on its faces.
-        interior (N,): inside the cell and not on its faces.
-    """
-
-    numbers: NDArray[np.int64]
-    positions: NDArray[np.float64]
-    core: NDArray[np.bool_]
-    interior: NDArray[np.bool_]
+_Colour = tuple[float, float, float]
 
 
 class _Shapes:
@@ -158,15 +141,15 @@ def rgb_array_progress(lines: "Sequence[str]", size: tuple[int, int] = (640, 640
 def draw_on(axes: "Axes", crystal: "Crystal") -> None:
     """Draw a crystal on matplotlib axes: atoms, bonds, coordination polyhedra, cell, legend and title."""
     lattice = geometry.lattice_vectors(crystal.L[None])[0]
-    view, atoms = _View(lattice), _atoms_around_cell(crystal, lattice)
-    neighbours = _neighbours(atoms)
+    view, atoms = _View(lattice), atoms_around_cell(crystal, lattice)
+    neighbours = find_neighbours(atoms)
     shown = atoms.core.copy()
     shapes = _Shapes()
-    for centre, ligands in _polyhedra(atoms, neighbours):
+    for centre, ligands in find_polyhedra(atoms, neighbours):
         shown[ligands] = True
         _add_polyhedron(shapes, view, atoms, centre, ligands)
     _add_cell(shapes, view, lattice, atoms, np.flatnonzero(shown))
-    for first, second in _bonds(atoms, neighbours, shown):
+    for first, second in find_bonds(atoms, neighbours, shown):
         _add_bond(shapes, view, atoms, first, second)
     _add_atoms(shapes, view, atoms, np.flatnonzero(shown))
     shapes.paint(axes)
@@ -178,107 +161,28 @@ def draw_on(axes: "Axes", crystal: "Crystal") -> None:
 
 
 def _figure(size: tuple[int, int]) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     height, width = size
     if min(size) < 32:
         raise ValueError(f"size must be a height and width of at least 32 pixels, got {size}")
     dpi = min(size) / 6.4  # type grows with the picture
-    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor="white")
 
 
 def _pixels(figure: "Figure") -> NDArray[np.uint8]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _radii(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    from ase.data import covalent_radii
-
-    return covalent_radii[numbers]
-
-
-def _colour(number: int) -> tuple[float, float, float]:
+def _colour(number: int) -> _Colour:
     from ase.data.colors import jmol_colors
 
-    return tuple(jmol_colors[min(number, len(jmol_colors) - 1)])
-
-
-def _atoms_around_cell(crystal: "Crystal", lattice: NDArray[np.float64]) -> _Atoms:
-    """Return the atoms of the cell, their images on its faces, and the surroundings that can hold their neighbours."""
-    cell = geometry.expand(crystal.to_batch())
-    reach = 2 * _BOND_TOLERANCE * _radii(cell.numbers).max()
-    spacing = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
-    pad = reach / spacing
-    if len(cell.frac) * np.prod(1 + 2 * pad) > _MAX_PADDED_ATOMS:
-        pad = np.zeros(3)
-    shifts = np.stack(np.meshgrid(*(np.arange(-np.ceil(n), np.ceil(n) + 2) for n in pad), indexing="ij"), -1)
-    frac = (cell.frac[:, None] + shifts.reshape(1, -1, 3)).reshape(-1, 3)
-    numbers = np.repeat(cell.numbers, shifts.size // 3)
-    edge = 0.02 / np.linalg.norm(lattice, axis=1)  # atoms this close to a face (Å) count as on it
-    near = ((frac > -pad - edge) & (frac < 1 + pad + edge)).all(1)
-    frac, numbers = frac[near], numbers[near]
-    core = ((frac > -edge) & (frac < 1 + edge)).all(1)
-    interior = ((frac > edge) & (frac < 1 - edge)).all(1)
-    return _Atoms(numbers, frac @ lattice, core, interior)
-
-
-def _neighbours(atoms: _Atoms) -> dict[int, list[int]]:
-    """Return for every atom of the core those within bonding distance, where these are few enough to be shown."""
-    from scipy.spatial import cKDTree
-
-    core, radii = np.flatnonzero(atoms.core), _radii(atoms.numbers)
-    reach = 2 * _BOND_TOLERANCE * radii.max()
-    k = min(_LARGEST_COORDINATION + 6, len(radii))
-    distance, index = cKDTree(atoms.positions).query(atoms.positions[core], k=k, distance_upper_bound=reach)
-    distance, index = distance.reshape(len(core), k), index.reshape(len(core), k)
-    found = np.isfinite(distance) & (index != core[:, None])
-    index = np.where(found, index, 0)
-    metal = _metallicity(atoms.numbers) == 2
-    found &= distance < _BOND_TOLERANCE * (radii[core, None] + radii[index])
-    if not metal.all():
-        found &= ~(metal[core, None] & metal[index])
-    return {int(i): row[mask].tolist() for i, row, mask in zip(core, index, found, strict=True)}
-
-
-def _metallicity(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return 2 for metals, 1 for metalloids, 0 for the others."""
-    from pymatgen.core import Element
-
-    kinds, inverse = np.unique(numbers, return_inverse=True)
-    elements = [Element(SYMBOLS[z]) for z in kinds]
-    return np.array([2 * e.is_metal or int(e.is_metalloid) for e in elements], np.int64)[inverse]
-
-
-def _polyhedra(atoms: _Atoms, neighbours: dict[int, list[int]]) -> list[tuple[int, list[int]]]:
-    """Return centre and ligands of cations that lie inside the cell or have all their ligands in it."""
-    metallicity = _metallicity(atoms.numbers)
-    found = [
-        (centre, ligands)
-        for centre, ligands in neighbours.items()
-        if 4 <= len(ligands) <= _LARGEST_COORDINATION
-        and (metallicity[ligands] < metallicity[centre]).all()
-        and (atoms.interior[centre] or atoms.core[ligands].all())
-    ]
-    return found if len(found) <= _MAX_POLYHEDRA else []
-
-
-def _bonds(atoms: _Atoms, neighbours: dict[int, list[int]], shown: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    crowded = {i for i, partners in neighbours.items() if len(partners) > _LARGEST_COORDINATION}
-    pairs = {
-        (min(i, j), max(i, j))
-        for i, partners in neighbours.items()
-        for j in partners
-        if shown[j] and i not in crowded and j not in crowded
-    }
-    return sorted(pairs)
+    red, green, blue = jmol_colors[min(number, len(jmol_colors) - 1)].tolist()  # the table ends before Og
+    return red, green, blue
 
 
 def _disc(centre: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
@@ -286,15 +190,16 @@ def _disc(centre: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
     return centre + radius * np.stack([np.cos(angle), np.sin(angle)], -1)
 
 
-def _mixed(colour: tuple[float, ...], other: float, share: float) -> tuple[float, ...]:
+def _mixed(colour: _Colour, other: float, share: float) -> _Colour:
     """Mix a colour with white (``other`` 1) or black (0)."""
-    return tuple((1 - share) * c + share * other for c in colour)
+    red, green, blue = ((1 - share) * c + share * other for c in colour)
+    return red, green, blue
 
 
-def _add_atoms(shapes: _Shapes, view: _View, atoms: _Atoms, which: NDArray[np.int64]) -> None:
+def _add_atoms(shapes: _Shapes, view: _View, atoms: Atoms, which: NDArray[np.int64]) -> None:
     """Paint every atom as discs that grow lighter towards the lamp, upper left."""
     centres, depth = view.project(atoms.positions[which])
-    radii = _ATOM_SCALE * _radii(atoms.numbers[which])
+    radii = _ATOM_SCALE * covalent_radii(atoms.numbers[which])
     drawn = radii * view.magnification(depth)
     layers = int(np.clip(_MAX_SHAPES // max(len(which), 1), 1, 16))
     for number, centre, z, radius in zip(atoms.numbers[which], centres, depth, drawn, strict=True):
@@ -307,11 +212,11 @@ def _add_atoms(shapes: _Shapes, view: _View, atoms: _Atoms, which: NDArray[np.in
             shapes.add(_disc(centre + 0.36 * t * radius * np.array([-1, 1]), radius * (1 - t) ** 0.8), z, (*lit, 1.0))
 
 
-def _add_bond(shapes: _Shapes, view: _View, atoms: _Atoms, first: int, second: int) -> None:
+def _add_bond(shapes: _Shapes, view: _View, atoms: Atoms, first: int, second: int) -> None:
     """Paint a stick in two halves, each in the colour of its atom."""
     start, end = atoms.positions[first], atoms.positions[second]
     length = max(float(np.linalg.norm(end - start)), 1e-9)
-    trim = 0.8 * _ATOM_SCALE * _radii(atoms.numbers[[first, second]]) / length
+    trim = 0.8 * _ATOM_SCALE * covalent_radii(atoms.numbers[[first, second]]) / length
     points = start + np.array([min(trim[0], 0.5), 0.5, 1 - min(trim[1], 0.5)])[:, None] * (end - start)
     page, depth = view.project(points)
     along = page[2] - page[0]
@@ -324,7 +229,7 @@ def _add_bond(shapes: _Shapes, view: _View, atoms: _Atoms, first: int, second: i
         shapes.add(quad, float(depth[piece : piece + 2].mean()), (*colour, 1.0), (*_mixed(colour, 0, 0.55), 1.0), 0.5)
 
 
-def _add_polyhedron(shapes: _Shapes, view: _View, atoms: _Atoms, centre: int, ligands: list[int]) -> None:
+def _add_polyhedron(shapes: _Shapes, view: _View, atoms: Atoms, centre: int, ligands: list[int]) -> None:
     """Paint the faces of the convex hull of the ligands, unless these lie in a plane."""
     from scipy.spatial import ConvexHull, QhullError
 
@@ -346,10 +251,10 @@ def _add_polyhedron(shapes: _Shapes, view: _View, atoms: _Atoms, centre: int, li
 
 
 def _add_cell(
-    shapes: _Shapes, view: _View, lattice: NDArray[np.float64], atoms: _Atoms, which: NDArray[np.int64]
+    shapes: _Shapes, view: _View, lattice: NDArray[np.float64], atoms: Atoms, which: NDArray[np.int64]
 ) -> None:
     """Paint the twelve edges piece by piece, leaving out what is inside an atom."""
-    radii = _ATOM_SCALE * _radii(atoms.numbers[which])
+    radii = _ATOM_SCALE * covalent_radii(atoms.numbers[which])
     steps = np.linspace(0, 1, 25)[:, None]
     for axis in range(3):
         for corner in np.ndindex(2, 2):
@@ -380,11 +285,12 @@ def _add_triad(axes: "Axes", view: _View, lattice: NDArray[np.float64]) -> None:
     reach = 0.075 * min(box.width, box.height) / np.array([box.width, box.height])
     origin = np.array([0.03, 0.05]) + reach * [0.6, 0.4]
     for i in np.argsort(directions[:, 2]):
-        tip = origin + directions[i, :2] * reach
-        axes.annotate("", tip, origin, xycoords="axes fraction", textcoords="axes fraction",
-                      arrowprops={"arrowstyle": "-|>", "color": _AXIS_COLOURS[i], "lw": 1.6, "shrinkA": 0, "shrinkB": 0})  # fmt: skip
-        axes.text(*(origin + 1.3 * directions[i, :2] * reach), _LABELS[i], transform=axes.transAxes, ha="center",
-                  va="center", size=12, style="italic", color=_AXIS_COLOURS[i])  # fmt: skip
+        colour, step = _AXIS_COLOURS[i], directions[i, :2] * reach
+        arrow = {"arrowstyle": "-|>", "color": colour, "lw": 1.6, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", tuple(origin + step), tuple(origin), "axes fraction", "axes fraction", arrowprops=arrow)
+        x, y = origin + 1.3 * step
+        axes.text(x, y, _LABELS[i], transform=axes.transAxes, ha="center", va="center", size=12, style="italic",
+                  color=colour)  # fmt: skip
 
 
 def _add_legend(axes: "Axes", crystal: "Crystal") -> None:
@@ -392,7 +298,7 @@ def _add_legend(axes: "Axes", crystal: "Crystal") -> None:
 
     handles = []
     for number in dict.fromkeys(crystal.A.tolist()):
-        colour, radius = _colour(number), float(_radii(np.array([number]))[0])
+        colour, radius = _colour(number), float(covalent_radii(np.array([number]))[0])
         handles.append(Line2D([], [], linestyle="none", marker="o", markersize=7 + 4 * radius, markerfacecolor=colour,
                               markeredgecolor=_mixed(colour, 0, 0.65), label=SYMBOLS[number]))  # fmt: skip
     axes.legend(handles=handles, loc="lower right", ncols=min(len(handles), 7), frameon=False, fontsize=13,

@@ -20,11 +20,12 @@ def sample_masked(masks: NDArray[np.bool_] | NDArray[np.int8], rng: np.random.Ge
     if masks.ndim != 2:
         raise ValueError(f"masks must have shape (N, V), got {masks.shape}")
     size = len(masks)
-    padded = np.zeros((size, -(-masks.shape[1] // _WORD) * _WORD), bool)
+    n_words = -(-masks.shape[1] // _WORD)
+    padded = np.zeros((size, n_words * _WORD), bool)
     padded[:, : masks.shape[1]] = masks
-    words = np.packbits(padded.ravel(), bitorder="little").view(np.uint64).reshape(size, -1)
+    words = np.packbits(padded.ravel(), bitorder="little").view(np.uint64).reshape(size, n_words)
     cumulative = np.cumsum(np.bitwise_count(words.T), axis=0, dtype=np.int64)  # (words, N)
-    total = cumulative[-1] if size else np.zeros(0, np.int64)
+    total = cumulative[-1]
     if not total.all():
         raise ValueError(f"masks must allow an action in every row, row {int((total == 0).argmax())} allows none")
     rank = (rng.random(size) * total).astype(np.int64)

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import moyopy
 import numpy as np
@@ -21,22 +21,27 @@ _Cell = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 _Fields = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 
 _MAX_SITES = 20
+_SHORTEST_VECTOR, _LONGEST_VECTOR = 0.1, 1e4  # Å
+_SMALLEST_VOLUME = 1e-4  # of the cell with lattice vectors of length 1
 _SETTING = moyopy.Setting.standard()
 
 
-def cell_arrays(structure: "Structure | Atoms | str | Path") -> _Cell:
+def cell_arrays(source: "Structure | Atoms | str | Path") -> _Cell:
     """Return lattice (3, 3) in Å, fractional coordinates (N, 3) and atomic numbers (N,) of a structure.
 
+    Args:
+        source: a pymatgen structure, ASE atoms, the text of a CIF, or the path of a structure file.
+
     Raises:
-        ValueError: if it is not periodic, without volume, empty, disordered, has coordinates that are not finite, or cannot be read.
+        ValueError: if it is not periodic, has no volume, is empty or disordered, has coordinates that are not finite,
+            or cannot be read.
     """
-    if isinstance(structure, str | Path):
-        structure = _read(structure)
+    structure: Any = read(source) if isinstance(source, str | Path) else source
     if hasattr(structure, "get_scaled_positions"):  # ASE
         if not structure.pbc.all():
             raise ValueError(f"structure must be periodic along all three axes, got pbc = {structure.pbc.tolist()}")
         if len(structure):
-            _check_volume(structure.cell[:])
+            _check_cell(structure.cell[:])
         arrays = (structure.cell[:], structure.get_scaled_positions(wrap=False), structure.numbers)
     elif hasattr(structure, "frac_coords"):  # pymatgen
         if not structure.is_ordered:
@@ -51,14 +56,19 @@ def cell_arrays(structure: "Structure | Atoms | str | Path") -> _Cell:
         raise ValueError("structure is empty: it has no atoms")
     if not np.isfinite(lattice).all() or not np.isfinite(frac).all():
         raise ValueError("structure has lattice vectors or coordinates that are not finite")
-    _check_volume(lattice)
+    _check_cell(lattice)
     if numbers.min() < 1 or numbers.max() > 118:
         raise ValueError(f"atomic numbers must be 1 to 118, got {sorted(set(numbers.tolist()))}")
     return lattice, frac, numbers
 
 
-def _check_volume(lattice: NDArray[np.float64]) -> None:
-    if np.linalg.det(lattice) == 0:
+def _check_cell(lattice: NDArray[np.float64]) -> None:
+    """Refuse cells without volume or of absurd size: moyo can panic or run forever on them."""
+    lengths = np.linalg.norm(lattice, axis=1)
+    if lengths.min() < _SHORTEST_VECTOR or lengths.max() > _LONGEST_VECTOR:
+        allowed = f"{_SHORTEST_VECTOR} to {_LONGEST_VECTOR} Å"
+        raise ValueError(f"lattice vectors must be {allowed} long, got {lengths.tolist()}")
+    if abs(np.linalg.det(lattice / lengths[:, None])) < _SMALLEST_VOLUME:
         raise ValueError(f"structure needs three lattice vectors that span a cell, got {lattice.tolist()}")
 
 
@@ -69,7 +79,12 @@ def _numbers(structure: "Structure") -> list[int]:
     return numbers
 
 
-def _read(source: str | Path) -> "Structure":
+def read(source: str | Path) -> "Structure":
+    """Read the text of a CIF, or a structure file.
+
+    Raises:
+        ValueError: if there is no such file, or it cannot be read.
+    """
     from pymatgen.core import Structure
 
     is_text = isinstance(source, str) and "\n" in source
@@ -79,7 +94,7 @@ def _read(source: str | Path) -> "Structure":
         with warnings.catch_warnings():  # pymatgen comments on rounded coordinates and missing symmetry
             warnings.simplefilter("ignore")
             return Structure.from_str(str(source), fmt="cif") if is_text else Structure.from_file(source)
-    except Exception as error:  # noqa: BLE001  pymatgen's readers raise whatever the text makes them stumble on
+    except Exception as error:  # pymatgen's readers raise whatever the text makes them stumble on
         shown = "CIF text" if is_text else str(source)
         raise ValueError(f"{shown} cannot be read as a structure: {type(error).__name__}: {error}") from error
 
@@ -98,10 +113,10 @@ def standardise(
     if not symprec > 0:
         raise ValueError(f"symprec must be positive (Å), got {symprec}")
     try:
-        cell = moyopy.Cell(lattice.tolist(), frac.tolist(), numbers.tolist())
+        cell = moyopy.Cell(lattice.tolist(), (frac - np.floor(frac)).tolist(), numbers.tolist())
         with _quiet_moyo():
             dataset = moyopy.MoyoDataset(cell, symprec=symprec, setting=_SETTING, rotate_basis=False)
-    except Exception as error:  # noqa: BLE001  moyopy raises plain exceptions of its own kinds
+    except Exception as error:  # moyopy raises plain exceptions of its own kinds
         raise ValueError(f"no symmetry found at symprec {symprec} Å (overlapping atoms?): {error}") from error
     G = int(dataset.number)
     basis, positions = np.array(dataset.std_cell.basis), np.array(dataset.std_cell.positions)

@@ -13,19 +13,15 @@ from numpy.typing import NDArray
 from crystal_env.elements import SYMBOLS, atomic_number
 from crystal_env.wyckoff import LETTERS, N_GROUPS, letter_index, tables
 
-_Fields = tuple[int, list[int], list[int], NDArray[np.float64], NDArray[np.float64]]
+_Fields = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 
 _LARGEST_DENOMINATOR = 960
 _NUMBER = re.compile(r"\d+(\.\d*)?([eE][+]?\d+)?|\.\d+|\d+/\d+", re.ASCII)
 
 
-def render(
-    G: int, W: NDArray[np.int64], A: NDArray[np.int64], XYZ: NDArray[np.float64], L: NDArray[np.float64]
-) -> str:
+def render(G: int, W: NDArray[np.int64], A: NDArray[np.int64], XYZ: NDArray[np.float64], L: NDArray[np.float64]) -> str:
     """Return the text form; numbers are written so that reading them gives the same floats."""
-    sites = [
-        (LETTERS[w - 1], SYMBOLS[a], *(number(c) for c in xyz)) for w, a, xyz in zip(W, A, XYZ, strict=True)
-    ]
+    sites = [(LETTERS[w - 1], SYMBOLS[a], *(number(c) for c in xyz)) for w, a, xyz in zip(W, A, XYZ, strict=True)]
     return "-".join([str(G), *(part for site in sites for part in site), "X", *(number(p) for p in L)])
 
 
@@ -46,12 +42,13 @@ def parse(string: str) -> _Fields:
     """
     parts = string.strip().split("-")
     if "X" not in parts or (len(parts) - 8) % 5 or len(parts) < 13 or parts[-7] != "X":
-        raise ValueError(f"text form must be G, then letter-element-x-y-z per site, then X and 6 numbers, got {string!r}")
+        raise ValueError(f"text form must be G, letter-element-x-y-z of every site, X and six numbers, got {string!r}")
     if not (parts[0].isascii() and parts[0].isdecimal()) or not 1 <= int(parts[0]) <= N_GROUPS:
         raise ValueError(f"space group must be an integer from 1 to {N_GROUPS}, got {parts[0]!r} in {string!r}")
     G = int(parts[0])
     sites = [parts[start : start + 5] for start in range(1, len(parts) - 7, 5)]
-    W, A = [letter_index(site[0]) for site in sites], [atomic_number(site[1]) for site in sites]
+    W = np.array([letter_index(site[0]) for site in sites])
+    A = np.array([atomic_number(site[1]) for site in sites])
     XYZ = np.array([[_value(c) % 1 for c in site[2:]] for site in sites])
     L = np.array([_value(p) for p in parts[-6:]])
     return G, W, A, _project(G, W, XYZ), L
@@ -66,7 +63,7 @@ def _value(part: str) -> float:
     return float(Fraction(part)) if denominator else float(numerator)
 
 
-def _project(G: int, W: list[int], XYZ: NDArray[np.float64]) -> NDArray[np.float64]:
+def _project(G: int, W: NDArray[np.int64], XYZ: NDArray[np.float64]) -> NDArray[np.float64]:
     """Replace coordinates that the letter fixes by their exact values, where they agree to rounding."""
     projection = tables().projection[G, W]
     exact = np.einsum("nij,nj->ni", projection[:, :, :3], XYZ) + projection[:, :, 3]

@@ -23,7 +23,7 @@ _TABLE_SPACE = spaces.Dict(
         "elements": spaces.Box(0, N_ELEMENTS, (MAX_SITES,), np.int64),
         "multiplicities": spaces.Box(0, 192, (MAX_SITES,), np.int64),
         "coordinates": spaces.Box(0.0, 1.0, (MAX_SITES, 3), np.float32),
-        "lattice": spaces.Box(0.0, np.inf, (6,), np.float32),
+        "lattice": spaces.Box(0.0, 630.0, (6,), np.float32),
     }
 )
 

@@ -39,14 +39,17 @@ def hull_build(
     crystals = CrystalBatch.concatenate([load_crystals(path, n_jobs=n_jobs).crystals for path in paths])
     if not len(crystals):
         raise ValueError("paths hold no structure")
-    hull = ConvexHull.from_structures(
-        crystals,
-        potential,
-        reference_set=reference_set or ", ".join(path.name for path in paths),
-        date=date or datetime.date.today().isoformat(),
-        n_jobs=n_jobs,
-        progress=True,
-    )
+    try:
+        hull = ConvexHull.from_structures(
+            crystals,
+            potential,
+            reference_set=reference_set or ", ".join(path.name for path in paths),
+            date=date or datetime.date.today().isoformat(),
+            n_jobs=n_jobs,
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted: the same command goes on from here") from None
     hull.save(out)
     print(f"{out}: {hull!r}")
 

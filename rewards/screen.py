@@ -84,7 +84,8 @@ class Screen:
 
 def cell_thickness(crystals: CrystalBatch) -> NDArray[np.float64]:
     """Return the shortest distance (B,) in Å between opposite faces of the primitive cell, 0 where it has none."""
-    lattice = tables().primitive_vectors[crystals.G] @ geometry.lattice_vectors(crystals.L)
+    with np.errstate(divide="ignore", invalid="ignore"):  # lattice parameters without a cell give NaN
+        lattice = tables().primitive_vectors[crystals.G] @ geometry.lattice_vectors(crystals.L)
     normals = np.cross(lattice[:, [1, 2, 0]], lattice[:, [2, 0, 1]])
     volume = np.abs(np.einsum("bi,bi->b", lattice[:, 0], normals[:, 0]))
     area = np.linalg.norm(normals, axis=-1).max(1)

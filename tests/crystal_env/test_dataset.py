@@ -111,7 +111,7 @@ def test_a_table_without_a_column_of_cifs_is_refused(tmp_path):
 def test_missing_files_and_empty_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no such file of structures"):
         load(tmp_path / "missing.csv")
-    with pytest.raises(ValueError, match="holds no .cif files"):
+    with pytest.raises(ValueError, match=r"holds no \.cif files"):
         load(tmp_path)
 
 

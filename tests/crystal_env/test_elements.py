@@ -12,7 +12,7 @@ def test_symbols_are_those_of_ase():
 
 
 def test_radioactive_elements_are_those_of_pymatgen():
-    assert RADIOACTIVE == {z for z in range(1, 119) if Element(SYMBOLS[z]).is_radioactive}
+    assert {z for z in range(1, 119) if Element(SYMBOLS[z]).is_radioactive} == RADIOACTIVE
 
 
 @pytest.mark.parametrize(("element", "number"), [("H", 1), ("Og", 118), (26, 26), (np.int64(8), 8)])

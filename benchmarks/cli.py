@@ -1,0 +1,28 @@
+"""The command ``crystalgen``."""
+
+import sys
+from collections.abc import Sequence
+
+from tyro.conf import OmitArgPrefixes
+from tyro.extras import subcommand_cli_from_dict
+
+import rewards.cli
+from benchmarks import demo
+
+
+def hull() -> None:
+    """Build, inspect and check convex hulls: see crystalgen hull --help."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command; without arguments show what there is."""
+    args = list(sys.argv[1:] if args is None else args)
+    if args[:1] == ["hull"]:
+        rewards.cli.main(args[1:] or ["--help"])
+    else:
+        commands = {"demo": demo.main, "hull": hull}
+        subcommand_cli_from_dict(commands, args=args or ["--help"], prog="crystalgen", config=(OmitArgPrefixes,))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The demonstration: an agent that has never seen a crystal learns to make stable ones.
+
+`MaskablePPO` with a small network plays ``CrystalGen-Coarse-v0`` in a few space groups of high symmetry. Its reward is
+minus the energy above the convex hull, by the CHGNet potential. Random masked play is the yardstick.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecMonitor
+from tqdm import tqdm
+
+from agents import CrystalVecEnv, TokenFeatures
+from benchmarks import demo_report
+from crystal_env import Crystal, CrystalBatch, sample_masked
+from rewards import EnergyAboveHull, Screen, Validity
+
+_Policy = Callable[[Any, NDArray[np.bool_]], NDArray[np.int64]]
+
+SPACE_GROUPS = (139, 194, 216, 221, 225)
+"""I4/mmm, P6_3/mmc, F-43m, Pm-3m and Fm-3m: home of many simple prototypes."""
+
+
+@dataclass
+class Args:
+    """What the demonstration does.
+
+    Attributes:
+        out: folder of the results.
+        steps: decisions the agent trains on.
+        crystals: crystals that random play and the trained agent are judged by.
+        num_envs: environments played side by side.
+        max_sites: most inequivalent sites of a crystal.
+        max_atoms: most atoms in its primitive cell.
+        seed: of everything random.
+    """
+
+    out: Path = Path("runs/demo")
+    steps: int = 100_000
+    crystals: int = 1000
+    num_envs: int = 64
+    max_sites: int = 3
+    max_atoms: int = 6
+    seed: int = 0
+
+
+class Sample(NamedTuple):
+    """Crystals with their rewards.
+
+    Attributes:
+        crystals: B crystals.
+        e_above_hull (B,): in eV/atom, at most 10, which is also what a crystal gets that cannot be scored.
+        scored (B,): whether the potential gave an energy.
+        stable (B,): whether e_above_hull is at most 0.1 eV/atom.
+        valid (B,): whether `rewards.Validity` accepts it.
+    """
+
+    crystals: CrystalBatch
+    e_above_hull: NDArray[np.float64]
+    scored: NDArray[np.bool_]
+    stable: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+
+
+class Record(BaseCallback):
+    """Keeps every crystal that ends, with its energy, and the mean of every rollout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.crystals: list[Crystal] = []
+        self.e_above_hull: list[float] = []
+        self.curve: list[tuple[int, float, float]] = []
+        self._rollout: list[tuple[float, bool]] = []
+
+    def _on_step(self) -> bool:
+        for row in np.flatnonzero(self.locals["dones"]):
+            info = self.locals["infos"][row]
+            energy = min(info["reward_terms"]["e_above_hull"], 10.0)
+            self._rollout.append((energy, info["is_success"]))
+            if info["is_success"]:
+                self.crystals.append(info["crystal"])
+                self.e_above_hull.append(energy)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        energy, stable = np.mean(self._rollout, axis=0)
+        self.curve.append((self.num_timesteps, float(energy), float(stable)))
+        self.logger.record("rollout/e_above_hull", energy)
+        self.logger.record("rollout/stable_share", stable)
+        self._rollout.clear()
+
+
+def main(args: Args) -> None:
+    """Train an agent on the energy above the hull and compare it with random play."""
+    start = time.time()
+    args.out.mkdir(parents=True, exist_ok=True)
+    reward = EnergyAboveHull(screen=Screen(min_distance=1.0, max_volume=100.0))
+    print(f"space groups {SPACE_GROUPS}, up to {args.max_sites} sites and {args.max_atoms} atoms, seed {args.seed}")
+    venv = gym.make_vec(
+        "CrystalGen-Coarse-v0",
+        num_envs=args.num_envs,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        reward=reward,
+        invalid_reward=-10.0,
+        mask_in_info=False,
+        space_group=list(SPACE_GROUPS),
+        exclude_radioactive=True,
+        max_sites=args.max_sites,
+        max_atoms=args.max_atoms,
+    )
+    env = CrystalVecEnv(venv)
+    env.seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+    random = _play(env, args.crystals, "random play", lambda _, masks: sample_masked(masks, rng))
+    model = _model(env, args)
+    record = Record()
+    try:
+        model.learn(args.steps, callback=record, progress_bar=True)
+    except KeyboardInterrupt:
+        print("interrupted: judging what has been learned so far")
+    model.save(args.out / "agent.zip")
+    trained = _play(
+        env, args.crystals, "trained agent", lambda seen, masks: model.predict(seen, action_masks=masks)[0]
+    )
+    demo_report.write(args.out, random, trained, record.curve, CrystalBatch.from_crystals(record.crystals), np.array(record.e_above_hull))
+    print(f"done in {(time.time() - start) / 60:.1f} minutes; training curves: tensorboard --logdir {args.out}")
+
+
+def _model(env: CrystalVecEnv, args: Args) -> MaskablePPO:
+    return MaskablePPO(
+        "MlpPolicy",
+        VecMonitor(env),
+        n_steps=64,
+        batch_size=512,
+        n_epochs=4,
+        gamma=1.0,  # the reward comes at the end, and an early decision matters as much as a late one
+        learning_rate=1e-3,
+        ent_coef=0.02,
+        seed=args.seed,
+        tensorboard_log=str(args.out),
+        policy_kwargs={
+            "features_extractor_class": TokenFeatures,
+            "features_extractor_kwargs": {"max_tokens": 5 * args.max_sites + 7},
+            "net_arch": [256, 256],
+        },
+    )
+
+
+def _play(env: CrystalVecEnv, count: int, name: str, act: _Policy) -> Sample:
+    """Play until the first ``count`` crystals to be begun are finished, so that long ones count as much as short ones."""
+    ended: list[tuple[int, dict[str, Any]]] = []
+    observations = env.reset()
+    begun = np.arange(env.num_envs)
+    with tqdm(total=count, desc=name, unit="crystal") as bar:
+        while bar.n < count:
+            observations, _, done, infos = env.step(act(observations, np.stack(env.env_method("action_masks"))))
+            for row in np.flatnonzero(done):
+                if begun[row] < count:
+                    ended.append((int(begun[row]), infos[row]))
+                    bar.update()
+                begun[row] = begun.max() + 1
+    infos = [info for _, info in sorted(ended, key=lambda pair: pair[0])]
+    crystals = CrystalBatch.from_crystals(info["crystal"] for info in infos)
+    return Sample(
+        crystals,
+        np.array([min(info["reward_terms"]["e_above_hull"], 10.0) for info in infos]),
+        np.array([info["reward_failure"] is None for info in infos]),
+        np.array([info["is_success"] for info in infos]),
+        Validity()(crystals).success(),
+    )
