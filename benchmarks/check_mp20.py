@@ -2,7 +2,9 @@
 
 Run ``python -m benchmarks.check_mp20`` with ``$CRYSTALGEN_DATA`` at the folder that holds ``mp20_train.csv.gz``. The
 comparison is pymatgen's `StructureMatcher` with its defaults, between the structure in the file and the one that an
-environment of 960 bins ends with.
+environment of 960 bins ends with. The matcher first reduces both to primitive cells with a tolerance of 0.25 Å, which
+for a few structures that almost have a smaller cell ends differently with either; those are compared again, without
+that step, in the primitive cells that spglib finds at 0.01 Å.
 """
 
 import os
@@ -16,6 +18,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from tqdm import tqdm
 
 from crystal_env import Crystal, CrystalBatch, Phase, Vocabulary, load_crystals
@@ -26,6 +29,8 @@ from crystal_env.standardise import read
 from crystal_env.state import CrystalStates
 
 _CHUNK = 64
+_MATCH = "match"
+_MATCH_AT_TIGHT_TOLERANCE = "match in the primitive cells found at 0.01 Å"
 
 
 def replay(crystals: CrystalBatch, bins: int = 960) -> tuple[CrystalBatch, NDArray[np.bool_]]:
@@ -52,7 +57,12 @@ def matches(sources: list[object], crystals: list[Crystal]) -> list[str]:
 def _match(original: Structure, decoded: Structure) -> str:
     if original.composition.reduced_formula != decoded.composition.reduced_formula:
         return "other composition"
-    return "match" if StructureMatcher().fit(original, decoded) else "same composition, no match"
+    if StructureMatcher().fit(original, decoded):
+        return _MATCH
+    primitive = SpacegroupAnalyzer(original, symprec=0.01).find_primitive()
+    if StructureMatcher(primitive_cell=False).fit(primitive, decoded):
+        return _MATCH_AT_TIGHT_TOLERANCE
+    return "same composition, no match"
 
 
 def main(path: Path | None = None, limit: int | None = None, n_jobs: int | None = None) -> None:
@@ -79,9 +89,9 @@ def main(path: Path | None = None, limit: int | None = None, n_jobs: int | None 
             bar.update(len(part))
     print(f"compared with the originals: {dict(Counter(outcomes))}")
     for row, outcome in zip(rows, outcomes, strict=True):
-        if outcome != "match":
+        if outcome != _MATCH:
             print(f"  entry {tokens.index[row]}: {outcome}: {decoded[int(row)]}")
-    if forbidden.any() or set(outcomes) - {"match"}:
+    if forbidden.any() or set(outcomes) - {_MATCH, _MATCH_AT_TIGHT_TOLERANCE}:
         raise SystemExit(1)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from sb3_contrib import MaskablePPO
@@ -102,6 +103,7 @@ class Record(BaseCallback):
 def main(args: Args) -> None:
     """Train an agent on the energy above the hull and compare it with random play."""
     start = time.time()
+    torch.set_num_threads(1)  # faster for small networks; CHGNet has its own worker threads
     args.out.mkdir(parents=True, exist_ok=True)
     reward = EnergyAboveHull(screen=Screen(min_distance=1.0, max_volume=100.0))
     print(f"space groups {SPACE_GROUPS}, up to {args.max_sites} sites and {args.max_atoms} atoms, seed {args.seed}")

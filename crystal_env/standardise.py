@@ -54,16 +54,18 @@ def cell_arrays(source: "Structure | Atoms | str | Path") -> _Cell:
     lattice, frac, numbers = np.asarray(arrays[0], float), np.asarray(arrays[1], float), np.asarray(arrays[2], int)
     if not len(numbers):
         raise ValueError("structure is empty: it has no atoms")
-    if not np.isfinite(lattice).all() or not np.isfinite(frac).all():
-        raise ValueError("structure has lattice vectors or coordinates that are not finite")
     _check_cell(lattice)
+    if not np.isfinite(frac).all():
+        raise ValueError("structure has coordinates that are not finite")
     if numbers.min() < 1 or numbers.max() > 118:
         raise ValueError(f"atomic numbers must be 1 to 118, got {sorted(set(numbers.tolist()))}")
     return lattice, frac, numbers
 
 
 def _check_cell(lattice: NDArray[np.float64]) -> None:
-    """Refuse cells without volume or of absurd size: moyo can panic or run forever on them."""
+    """Refuse cells that are not finite, without volume or of absurd size: moyo can panic or run forever on them."""
+    if not np.isfinite(lattice).all():
+        raise ValueError(f"structure has lattice vectors that are not finite, got {lattice.tolist()}")
     lengths = np.linalg.norm(lattice, axis=1)
     if lengths.min() < _SHORTEST_VECTOR or lengths.max() > _LONGEST_VECTOR:
         allowed = f"{_SHORTEST_VECTOR} to {_LONGEST_VECTOR} Å"
@@ -108,16 +110,19 @@ def standardise(
     of the orbit in place.
 
     Raises:
-        ValueError: if no symmetry is found or there are more than 20 inequivalent sites.
+        ValueError: if atoms overlap, no symmetry is found or there are more than 20 inequivalent sites.
     """
     if not symprec > 0:
         raise ValueError(f"symprec must be positive (Å), got {symprec}")
+    closest = _closest(lattice, frac)
+    if closest < 2 * symprec:  # moyo may search forever
+        raise ValueError(f"overlapping atoms: {closest:.3g} Å apart, less than twice the symprec of {symprec} Å")
     try:
         cell = moyopy.Cell(lattice.tolist(), (frac - np.floor(frac)).tolist(), numbers.tolist())
         with _quiet_moyo():
             dataset = moyopy.MoyoDataset(cell, symprec=symprec, setting=_SETTING, rotate_basis=False)
     except Exception as error:  # moyopy raises plain exceptions of its own kinds
-        raise ValueError(f"no symmetry found at symprec {symprec} Å (overlapping atoms?): {error}") from error
+        raise ValueError(f"no symmetry found at symprec {symprec} Å: {error}") from error
     G = int(dataset.number)
     basis, positions = np.array(dataset.std_cell.basis), np.array(dataset.std_cell.positions)
     sites = _sites(G, basis, positions, np.array(dataset.std_cell.numbers), max(symprec, 1e-3))
@@ -126,6 +131,14 @@ def standardise(
     sites.sort(key=lambda site: (site[0], *np.round(site[2], 6)))
     W, A, XYZ = (np.array(column) for column in zip(*sites, strict=True))
     return G, W, A, XYZ, _lattice_parameters(G, basis)
+
+
+def _closest(lattice: NDArray[np.float64], frac: NDArray[np.float64]) -> float:
+    """Return the shortest distance in Å between two atoms or from an atom to its image along a lattice vector."""
+    closest = float(np.linalg.norm(lattice, axis=1).min())
+    for atom in range(1, len(frac)):
+        closest = min(closest, float(_distances(frac[:atom] - frac[atom], lattice).min()))
+    return closest
 
 
 @contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MODEL = "0.3.0"
 _MAX_NUMBER = 94
-_PER_JOB = 64  # structures that one thread takes at a time
+_PER_JOB = 32  # structures that one thread takes at a time
 _COST_PER_BATCH = 30_000  # edges and angles evaluated together; more is slower on a CPU, and takes more memory
 _MAX_COST = 200_000  # edges and angles of one structure: 2 s and 1 GB on two cores
 

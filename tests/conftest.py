@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads of theirs would fight over the cores
+
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 if "CRYSTALGEN_DATA" not in os.environ and _SHARED_DATA.is_dir():

@@ -195,6 +195,17 @@ def test_the_tolerance_must_be_positive(rock_salt, symprec):
         Crystal.from_structure(rock_salt.to_structure(), symprec)
 
 
+def test_a_tolerance_as_large_as_the_distances_is_refused(rock_salt):
+    with pytest.raises(ValueError, match=r"overlapping atoms: 2\.82 Å apart, less than twice the symprec of 1\.5 Å"):
+        Crystal.from_structure(rock_salt.to_structure(), symprec=1.5)
+
+
+def test_coordinates_far_outside_the_cell_are_brought_back(rock_salt):
+    structure = rock_salt.to_structure()
+    structure.translate_sites(range(len(structure)), [1e6, -1e6, 1e6], frac_coords=True, to_unit_cell=False)
+    assert Crystal.from_structure(structure).key() == rock_salt.key()
+
+
 def test_twenty_sites_can_be_written_down():
     assert len(Crystal.from_structure(cubic(20, np.random.default_rng(1))).W) == 20
 
