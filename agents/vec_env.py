@@ -1,6 +1,6 @@
 """The vector environment as a stable-baselines3 ``VecEnv``."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,12 +37,12 @@ class CrystalVecEnv(VecEnv):
     def reset(self) -> Any:
         """Start new episodes with the seeds and options that were set; return observations (N, T)."""
         if all(options == self._options[0] for options in self._options):
-            seed = list(self._seeds) if self._seeds[0] is not None else None
-            observations, _ = self.env.reset(seed=seed, options=dict(self._options[0]))  # type: ignore[arg-type]
+            seed: Any = list(self._seeds) if self._seeds[0] is not None else None
+            observations, _ = self.env.reset(seed=seed, options=dict(self._options[0]))
         else:
-            for row, (seed, options) in enumerate(zip(self._seeds, self._options, strict=True)):
+            for row, (one_seed, options) in enumerate(zip(self._seeds, self._options, strict=True)):
                 reset_mask = np.arange(self.num_envs) == row
-                seeds: Any = [seed] * self.num_envs
+                seeds: Any = [one_seed] * self.num_envs
                 observations, _ = self.env.reset(seed=seeds, options={**options, "reset_mask": reset_mask})
         self.reset_infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         self._reset_seeds()
@@ -59,7 +59,7 @@ class CrystalVecEnv(VecEnv):
         done = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for row in np.flatnonzero(done):
-            infos[row] = _row_of(info["final_info"], row)
+            infos[row] = _row_of(info["final_info"], int(row))
             infos[row]["terminal_observation"] = info["final_obs"][row]
             infos[row]["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
         return observations, rewards.astype(np.float32), done, infos
@@ -98,9 +98,10 @@ class CrystalVecEnv(VecEnv):
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
         """Return a picture of every copy, where the render mode is "rgb_array"."""
-        return self.env.render() or [None] * self.num_envs
+        frames: Any = self.env.render()
+        return frames or [None] * self.num_envs
 
-    def _indices(self, indices: VecEnvIndices) -> Iterable[int]:
+    def _indices(self, indices: VecEnvIndices) -> list[int]:
         return list(self._get_indices(indices))
 
 

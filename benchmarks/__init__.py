@@ -1,0 +1,1 @@
+"""Commands, checks, measurements and the demonstration."""

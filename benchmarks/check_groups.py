@@ -8,7 +8,7 @@ so that the detected group is the requested one or a supergroup.
 
 import warnings
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import spglib
@@ -83,10 +83,10 @@ def operations(group: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return rotations (n, 3, 3) and translations (n, 3) of a group in the setting of the tables, from spglib."""
     with warnings.catch_warnings():  # spglib announces another way to report errors
         warnings.simplefilter("ignore", DeprecationWarning)
-        kinds = [(hall, spglib.get_spacegroup_type(hall)) for hall in range(1, 531)]
-    settings = {kind.choice: hall for hall, kind in reversed(kinds) if kind.number == group}
+        kinds: list[Any] = [spglib.get_spacegroup_type(hall) for hall in range(1, 531)]
+    settings = {kinds[hall - 1].choice: hall for hall in range(530, 0, -1) if kinds[hall - 1].number == group}
     hall = settings.get("2", settings.get("H", min(settings.values())))
-    found = spglib.get_symmetry_from_database(hall)
+    found: Any = spglib.get_symmetry_from_database(hall)
     return found["rotations"].astype(np.int64), found["translations"]
 
 
@@ -99,7 +99,8 @@ def _detected(crystal: Crystal, rotations: NDArray[np.int64], translations: NDAr
     atoms = expand(crystal.to_batch())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        dataset = spglib.get_symmetry_dataset((atoms.lattice[0], atoms.frac, atoms.numbers), symprec=_SYMPREC)
+        cell: Any = (atoms.lattice[0], atoms.frac, atoms.numbers)
+        dataset = spglib.get_symmetry_dataset(cell, symprec=_SYMPREC)
     if dataset is None:
         return None
     rotation_matches = (rotations[:, None] == dataset.rotations[None]).all((2, 3))

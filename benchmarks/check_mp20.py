@@ -34,7 +34,7 @@ _MATCH_AT_TIGHT_TOLERANCE = "match in the primitive cells found at 0.01 Å"
 
 
 def replay(crystals: CrystalBatch, bins: int = 960) -> tuple[CrystalBatch, NDArray[np.bool_]]:
-    """Return what an environment ends with when it is given the crystals' own actions, and who met a closed mask (B,)."""
+    """Return what an environment ends with when it is given the crystals' own actions, and who was stopped (B,)."""
     vocabulary = Vocabulary(bins)
     actions, lengths = crystals.to_actions(vocabulary)
     states = CrystalStates(len(crystals), vocabulary)
@@ -81,7 +81,10 @@ def main(path: Path | None = None, limit: int | None = None, n_jobs: int | None 
     sources = list(read_structures(path))
     rows = np.flatnonzero(~forbidden)[:limit]
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-    jobs = (delayed(matches)([sources[tokens.index[r]] for r in chunk], [decoded[int(r)] for r in chunk]) for chunk in chunks)
+    jobs = (
+        delayed(matches)([sources[tokens.index[r]] for r in chunk], [decoded[int(r)] for r in chunk])
+        for chunk in chunks
+    )
     outcomes: list[str] = []
     with tqdm(total=len(rows), desc="comparing", unit="crystal") as bar:
         for part in Parallel(n_jobs=n_jobs or os.cpu_count(), return_as="generator")(jobs):

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from tyro.conf import OmitArgPrefixes
 from tyro.extras import subcommand_cli_from_dict
@@ -20,7 +21,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if args[:1] == ["hull"]:
         rewards.cli.main(args[1:] or ["--help"])
     else:
-        commands = {"demo": demo.main, "hull": hull}
+        commands: dict[str, Any] = {"demo": demo.main, "hull": hull}
         subcommand_cli_from_dict(commands, args=args or ["--help"], prog="crystalgen", config=(OmitArgPrefixes,))
 
 

@@ -23,12 +23,19 @@ from tqdm import tqdm
 from agents import CrystalVecEnv, TokenFeatures
 from benchmarks import demo_report
 from crystal_env import Crystal, CrystalBatch, sample_masked
+from crystal_env.elements import SYMBOLS
 from rewards import EnergyAboveHull, Screen, Validity
 
 _Policy = Callable[[Any, NDArray[np.bool_]], NDArray[np.int64]]
 
 SPACE_GROUPS = (139, 194, 216, 221, 225)
 """I4/mmm, P6_3/mmc, F-43m, Pm-3m and Fm-3m: home of many simple prototypes."""
+
+
+UNWANTED = ("He", "Ne", "Ar", "Kr", "Xe", "Tc", "Pm")
+"""Noble gases, whose bonds CHGNet has hardly seen and flatters, and radioactive elements."""
+CLIP = 5.0
+"""Bound of the reward in eV/atom, which is also what a crystal loses that cannot be scored."""
 
 
 @dataclass
@@ -42,15 +49,17 @@ class Args:
         num_envs: environments played side by side.
         max_sites: most inequivalent sites of a crystal.
         max_atoms: most atoms in its primitive cell.
+        entropy: weight of the policy's entropy: more of it finds more kinds of crystals, less of it more stable ones.
         seed: of everything random.
     """
 
     out: Path = Path("runs/demo")
-    steps: int = 100_000
+    steps: int = 200_000
     crystals: int = 1000
     num_envs: int = 64
     max_sites: int = 3
     max_atoms: int = 6
+    entropy: float = 0.1
     seed: int = 0
 
 
@@ -59,7 +68,7 @@ class Sample(NamedTuple):
 
     Attributes:
         crystals: B crystals.
-        e_above_hull (B,): in eV/atom, at most 10, which is also what a crystal gets that cannot be scored.
+        e_above_hull (B,): in eV/atom, at most 5, which is also what a crystal gets that cannot be scored.
         scored (B,): whether the potential gave an energy.
         stable (B,): whether e_above_hull is at most 0.1 eV/atom.
         valid (B,): whether `rewards.Validity` accepts it.
@@ -85,7 +94,7 @@ class Record(BaseCallback):
     def _on_step(self) -> bool:
         for row in np.flatnonzero(self.locals["dones"]):
             info = self.locals["infos"][row]
-            energy = min(info["reward_terms"]["e_above_hull"], 10.0)
+            energy = min(info["reward_terms"]["e_above_hull"], CLIP)
             self._rollout.append((energy, info["is_success"]))
             if info["is_success"]:
                 self.crystals.append(info["crystal"])
@@ -105,17 +114,17 @@ def main(args: Args) -> None:
     start = time.time()
     torch.set_num_threads(1)  # faster for small networks; CHGNet has its own worker threads
     args.out.mkdir(parents=True, exist_ok=True)
-    reward = EnergyAboveHull(screen=Screen(min_distance=1.0, max_volume=100.0))
+    reward = EnergyAboveHull(clip=CLIP, max_depth=0.2, screen=Screen(min_distance=1.0, max_volume=100.0))
     print(f"space groups {SPACE_GROUPS}, up to {args.max_sites} sites and {args.max_atoms} atoms, seed {args.seed}")
     venv = gym.make_vec(
         "CrystalGen-Coarse-v0",
         num_envs=args.num_envs,
         autoreset_mode=AutoresetMode.SAME_STEP,
         reward=reward,
-        invalid_reward=-10.0,
+        invalid_reward=-CLIP,
         mask_in_info=False,
         space_group=list(SPACE_GROUPS),
-        exclude_radioactive=True,
+        elements=[symbol for symbol in SYMBOLS[1:84] if symbol not in UNWANTED],
         max_sites=args.max_sites,
         max_atoms=args.max_atoms,
     )
@@ -130,10 +139,15 @@ def main(args: Args) -> None:
     except KeyboardInterrupt:
         print("interrupted: judging what has been learned so far")
     model.save(args.out / "agent.zip")
-    trained = _play(
-        env, args.crystals, "trained agent", lambda seen, masks: model.predict(seen, action_masks=masks)[0]
+    trained = _play(env, args.crystals, "trained agent", lambda seen, masks: model.predict(seen, action_masks=masks)[0])
+    demo_report.write(
+        args.out,
+        random,
+        trained,
+        record.curve,
+        CrystalBatch.from_crystals(record.crystals),
+        np.array(record.e_above_hull),
     )
-    demo_report.write(args.out, random, trained, record.curve, CrystalBatch.from_crystals(record.crystals), np.array(record.e_above_hull))
     print(f"done in {(time.time() - start) / 60:.1f} minutes; training curves: tensorboard --logdir {args.out}")
 
 
@@ -146,7 +160,7 @@ def _model(env: CrystalVecEnv, args: Args) -> MaskablePPO:
         n_epochs=4,
         gamma=1.0,  # the reward comes at the end, and an early decision matters as much as a late one
         learning_rate=1e-3,
-        ent_coef=0.02,
+        ent_coef=args.entropy,
         seed=args.seed,
         tensorboard_log=str(args.out),
         policy_kwargs={
@@ -158,7 +172,7 @@ def _model(env: CrystalVecEnv, args: Args) -> MaskablePPO:
 
 
 def _play(env: CrystalVecEnv, count: int, name: str, act: _Policy) -> Sample:
-    """Play until the first ``count`` crystals to be begun are finished, so that long ones count as much as short ones."""
+    """Play until the first ``count`` crystals to be begun are finished, so that long ones count like short ones."""
     ended: list[tuple[int, dict[str, Any]]] = []
     observations = env.reset()
     begun = np.arange(env.num_envs)
@@ -174,7 +188,7 @@ def _play(env: CrystalVecEnv, count: int, name: str, act: _Policy) -> Sample:
     crystals = CrystalBatch.from_crystals(info["crystal"] for info in infos)
     return Sample(
         crystals,
-        np.array([min(info["reward_terms"]["e_above_hull"], 10.0) for info in infos]),
+        np.array([min(info["reward_terms"]["e_above_hull"], CLIP) for info in infos]),
         np.array([info["reward_failure"] is None for info in infos]),
         np.array([info["is_success"] for info in infos]),
         Validity()(crystals).success(),

@@ -51,7 +51,7 @@ def write(
 def _summary(sample: "Sample") -> dict[str, float]:
     stable = sample.crystals[sample.stable]
     return {
-        "mean energy above hull (eV/atom, failed = 10)": float(sample.e_above_hull.mean()),
+        "mean energy above hull (eV/atom, failed = 5)": float(sample.e_above_hull.mean()),
         "median energy above hull (eV/atom)": float(np.median(sample.e_above_hull)),
         "share that the potential could score": float(sample.scored.mean()),
         "stable share (at most 0.1 eV/atom)": float(sample.stable.mean()),
@@ -65,36 +65,34 @@ def _plot(path: Path, random: "Sample", trained: "Sample", curve: list[tuple[int
     learning, histogram = figure.subplots(1, 2)
     if curve:
         steps, energy, stable = np.array(curve).T
-        learning.plot(steps, energy, color="tab:blue", label="agent in training")
+        learning.plot(steps / 1000, energy, color="tab:blue", label="agent in training")
         share = learning.twinx()
-        share.plot(steps, stable, color="tab:green")
+        share.plot(steps / 1000, stable, color="tab:green")
         share.set(ylabel="stable share", ylim=(0, 1))
         share.yaxis.label.set_color("tab:green")
     learning.axhline(random.e_above_hull.mean(), color="tab:gray", linestyle="--", label="random play")
-    learning.set(xlabel="decisions", ylabel="mean energy above hull (eV/atom)")
+    learning.set(xlabel="thousand decisions", ylabel="mean energy above hull (eV/atom)")
     learning.yaxis.label.set_color("tab:blue")
     learning.legend(loc="center right")
-    bins = np.linspace(-0.5, 10, 43)
+    bins = np.linspace(-0.5, 5, 45)
     histogram.hist(random.e_above_hull, bins, color="tab:gray", alpha=0.6, label="random play")
     histogram.hist(trained.e_above_hull, bins, color="tab:blue", alpha=0.6, label="trained agent")
     histogram.axvline(0.1, color="black", linewidth=0.8, linestyle=":")
-    histogram.set(xlabel="energy above hull (eV/atom, failed = 10)", ylabel="crystals", yscale="log")
+    histogram.set(xlabel="energy above hull (eV/atom, failed = 5)", ylabel="crystals", yscale="log")
     histogram.legend()
     figure.savefig(path, dpi=150)
 
 
 def _distinct_best(pool: CrystalBatch, energies: NDArray[np.float64]) -> list[int]:
-    """Return indices of the lowest energies, of no two crystals with the same formula and space group."""
-    seen, best = set(), []
+    """Return indices of the compounds lowest above the hull, the best one of each formula."""
+    best: dict[str, int] = {}
     for index in np.argsort(energies, kind="stable"):
         crystal = pool[int(index)]
-        label = (crystal.formula, crystal.G, crystal.letters)
-        if label not in seen:
-            seen.add(label)
-            best.append(int(index))
+        if len(set(crystal.A)) > 1:
+            best.setdefault(crystal.formula, int(index))
         if len(best) == _BEST:
             break
-    return best
+    return list(best.values())
 
 
 def _write_best(out: Path, crystals: CrystalBatch, energies: NDArray[np.float64]) -> None:

@@ -60,7 +60,7 @@ def _refined(structure: Structure) -> Structure:
 def _from_spacegroup(crystal: Crystal) -> Structure:
     structure = crystal.to_structure()
     species = [structure[0].specie.from_Z(int(z)) for z in crystal.A]
-    return Structure.from_spacegroup(crystal.G, structure.lattice, species, crystal.XYZ)
+    return Structure.from_spacegroup(crystal.G, structure.lattice, species, list(crystal.XYZ))
 
 
 def _energies(batch: CrystalBatch, repeats: int) -> None:
@@ -80,7 +80,9 @@ def _energies(batch: CrystalBatch, repeats: int) -> None:
     total = seconds(lambda: reward(batch), repeats)
     share = inside / (repeats + 1) / total
     print(f"energy above hull of {len(batch)} crystals: {total:.2f} s, {share:.1%} of it in CHGNet")
-    print(f"({torch.get_num_threads()} threads on {os.cpu_count()} cores, {np.mean(batch.n_atoms(True)):.1f} atoms each)")
+    print(
+        f"({torch.get_num_threads()} threads on {os.cpu_count()} cores, {np.mean(batch.n_atoms(True)):.1f} atoms each)"
+    )
 
 
 if __name__ == "__main__":

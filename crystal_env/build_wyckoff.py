@@ -50,9 +50,7 @@ def positions_from_pyxtal() -> dict[str, NDArray[np.uint8] | NDArray[np.int8]]:
     }
 
 
-def _check_position(
-    number: int, index: int, operations: NDArray[np.float64], centring: NDArray[np.float64]
-) -> None:
+def _check_position(number: int, index: int, operations: NDArray[np.float64], centring: NDArray[np.float64]) -> None:
     rotation, translation = operations[0, :3, :3], operations[0, :3, 3]
     residual = rotation @ translation
     is_projection = np.array_equal(rotation @ rotation, rotation) and np.allclose(residual, np.rint(residual))

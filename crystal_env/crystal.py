@@ -129,7 +129,8 @@ class CrystalBatch:
         return len(self.G)
 
     def __iter__(self) -> Iterator["Crystal"]:
-        return (self[row] for row in range(len(self)))
+        rows = zip(self.G.tolist(), self.n_sites().tolist(), self.W, self.A, self.XYZ, self.L, strict=True)
+        return (Crystal._trusted(G, W[:n], A[:n], XYZ[:n], L) for G, n, W, A, XYZ, L in rows)
 
     @overload
     def __getitem__(self, index: int) -> "Crystal": ...

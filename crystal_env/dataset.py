@@ -3,8 +3,9 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ _CHUNK = 64
 _FORMAT = 1  # part of the cache key: raise it when the tokens of an unchanged file change
 
 
-class Tokenised(NamedTuple):
+@dataclass(frozen=True)
+class Tokenised:
     """A file of structures as crystals.
 
     Attributes:
@@ -123,14 +125,13 @@ def _cache_file(path: Path, symprec: float) -> Path:
 def _write_cache(path: Path, result: Tokenised) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.npz")  # written aside, so that an interruption leaves no half file
-    crystals, index, skipped = result
     np.savez_compressed(
         temporary,
         allow_pickle=False,
-        index=index,
-        skipped_index=np.array(list(skipped), np.int64),
-        skipped_reason=np.array(list(skipped.values()), str),
-        **{name: getattr(crystals, name) for name in ("G", "W", "A", "XYZ", "L")},
+        index=result.index,
+        skipped_index=np.array(list(result.skipped), np.int64),
+        skipped_reason=np.array(list(result.skipped.values()), str),
+        **{name: getattr(result.crystals, name) for name in ("G", "W", "A", "XYZ", "L")},
     )
     temporary.replace(path)
 

@@ -1,6 +1,6 @@
 """``CrystalGen-v0``: one crystal, decision by decision."""
 
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -99,7 +99,7 @@ class CrystalGenEnv(gym.Env):
     - v0: first version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 4}
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class CrystalGenEnv(gym.Env):
         return self._episodes.states.observations[0].copy()
 
     def _info(self) -> dict[str, Any]:
-        return {"action_mask": self._episodes.states.masks[0].astype(np.int8)} if self.mask_in_info else {}
+        return {"action_mask": self._episodes.states.masks[0].view(np.int8).copy()} if self.mask_in_info else {}
 
     def _frame(self) -> Any:
         from crystal_env import frames

@@ -79,10 +79,8 @@ class Grammar:
         bits = self._letters[self._slot[G], site, state] & _FROM[start]
         return (bits[:, None] & _BIT[:N_LETTERS]) != 0
 
-    def elements(
-        self, G: _Index, W: _Index, site: _Index, state: _Index, A: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Return which elements (n, 118) site number ``site`` on ``W`` (n,) may hold; ``A`` (n, 21) are those before."""
+    def elements(self, G: _Index, W: _Index, site: _Index, state: _Index, A: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which elements (n, 118) site number ``site`` on ``W`` may hold; ``A`` (n, 21) are those before."""
         if self._is_unrestricted:
             return np.broadcast_to(self._classes.of_element[1:] >= 0, (len(G), N_ELEMENTS))
         after = self._after(G, W, site, state)

@@ -19,11 +19,10 @@ def sample_masked(masks: NDArray[np.bool_] | NDArray[np.int8], rng: np.random.Ge
     """
     if masks.ndim != 2:
         raise ValueError(f"masks must have shape (N, V), got {masks.shape}")
-    size = len(masks)
-    n_words = -(-masks.shape[1] // _WORD)
-    padded = np.zeros((size, n_words * _WORD), bool)
-    padded[:, : masks.shape[1]] = masks
-    words = np.packbits(padded.ravel(), bitorder="little").view(np.uint64).reshape(size, n_words)
+    size, n_words = len(masks), -(-masks.shape[1] // _WORD)
+    packed = np.packbits(masks, axis=1, bitorder="little")
+    words = np.zeros((size, n_words), np.uint64)
+    words.view(np.uint8)[:, : packed.shape[1]] = packed
     cumulative = np.cumsum(np.bitwise_count(words.T), axis=0, dtype=np.int64)  # (words, N)
     total = cumulative[-1]
     if not total.all():
@@ -37,6 +36,6 @@ def sample_masked(masks: NDArray[np.bool_] | NDArray[np.int8], rng: np.random.Ge
 
 def _locate(cumulative: NDArray[np.int64], rank: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return in which part (N,) of cumulative counts (parts, N) an item is, and its rank in that part."""
-    part = (cumulative <= rank).sum(0)
+    part = (cumulative > rank).argmax(0)
     before = np.where(part > 0, cumulative[part - 1, np.arange(len(rank))], 0)
     return part, rank - before

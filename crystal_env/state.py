@@ -79,7 +79,9 @@ class CrystalStates:
         self.phase[rows] = np.where(groups > 0, _LETTER, _GROUP)
         self._refresh(rows)
 
-    def step(self, rows: _Rows, tokens: NDArray[np.int64], units: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
+    def step(
+        self, rows: _Rows, tokens: NDArray[np.int64], units: NDArray[np.float64] | None = None
+    ) -> NDArray[np.bool_]:
         """Take one decision in each of ``rows`` (n,), which are unfinished and distinct.
 
         Args:
@@ -237,17 +239,27 @@ class CrystalStates:
         self.observations[rows, 0] = self.G[rows]
         self.observations[rows, 1] = phase
         self.masks[rows] = self.vocabulary.base_masks[phase]
-        for grammar, part in self._by_grammar(rows[phase == _LETTER]):
-            letters = grammar.letters(self.G[part], self.site[part], self._first_letter[part], self._state[part])
-            self.masks[part, :N_LETTERS] = letters
-        for grammar, part in self._by_grammar(rows[phase == _ELEMENT]):
-            G, site = self.G[part], self.site[part]
-            elements = grammar.elements(G, self.W[part, site], site, self._state[part], self.A[part])
-            self.masks[part, FIRST_ELEMENT:N_SYMBOLS] = elements
-        for grammar, part in self._by_grammar(rows[phase == _GROUP]):
-            self.masks[part, self.vocabulary.first_group :] = grammar.probabilities[1:] > 0
-        gamma = rows[phase == _GAMMA]
-        if len(gamma) and self.vocabulary.bins:
+        present = np.bincount(phase, minlength=_DONE + 1).tolist()
+        if present[_LETTER]:
+            self._open_letters(rows[phase == _LETTER])
+        if present[_ELEMENT]:
+            self._open_elements(rows[phase == _ELEMENT])
+        if present[_GROUP]:
+            for grammar, part in self._by_grammar(rows[phase == _GROUP]):
+                self.masks[part, self.vocabulary.first_group :] = grammar.probabilities[1:] > 0
+        if present[_GAMMA] and self.vocabulary.bins:
+            gamma = rows[phase == _GAMMA]
             unit, bounds = self.vocabulary.unit[_GAMMA], self._gamma_bounds(gamma)
             allowed = (unit >= bounds[:, :1]) & (unit <= bounds[:, 1:])
             self.masks[gamma, N_SYMBOLS : self.vocabulary.first_group] = allowed
+
+    def _open_letters(self, rows: _Rows) -> None:
+        for grammar, part in self._by_grammar(rows):
+            letters = grammar.letters(self.G[part], self.site[part], self._first_letter[part], self._state[part])
+            self.masks[part, :N_LETTERS] = letters
+
+    def _open_elements(self, rows: _Rows) -> None:
+        for grammar, part in self._by_grammar(rows):
+            G, site = self.G[part], self.site[part]
+            elements = grammar.elements(G, self.W[part, site], site, self._state[part], self.A[part])
+            self.masks[part, FIRST_ELEMENT:N_SYMBOLS] = elements

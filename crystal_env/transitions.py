@@ -60,7 +60,7 @@ def count_transitions(
     limit = np.array(largest, np.int64).reshape(-1, 1, 1, 1)
     within = (grown <= limit).all(0)
     steps = np.ravel_multi_index(tuple(np.minimum(grown, limit)), shape) if shape else np.zeros(within.shape, np.int64)
-    complete = counts[n_summed:].all(0)
+    complete: NDArray[np.bool_] = np.asarray(counts[n_summed:].all(0))
     if formula:
         units = counts[:n_summed] // np.array([count for _, count in formula])[:, None]
         whole = counts[:n_summed] == units[0] * np.array([count for _, count in formula])[:, None]

@@ -1,7 +1,7 @@
 """The natively batched ``CrystalGen-v0``: N crystals advanced by one set of array operations."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -36,7 +36,7 @@ class CrystalGenVectorEnv(VectorEnv):
         ValueError: as `CrystalGenEnv`.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012
         "render_modes": ["ansi", "rgb_array"],
         "render_fps": 4,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
@@ -58,7 +58,7 @@ class CrystalGenVectorEnv(VectorEnv):
             raise ValueError(f"render_mode must be None or in {self.metadata['render_modes']}, got {render_mode!r}")
         self.num_envs = int(num_envs)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}  # type: ignore[misc]
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
         self.mask_in_info = mask_in_info
         self._episodes = Episodes(self.num_envs, **options)
@@ -89,14 +89,14 @@ class CrystalGenVectorEnv(VectorEnv):
     def reward(self, reward: Reward | str | None) -> None:
         self._episodes.reward = reward
 
-    @property
-    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override,misc]
         """The generators of the copies."""
         self._seed([None] * self.num_envs)
         return tuple(self._generators)
 
     @property
-    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override,misc]
         """The seeds of the copies."""
         self._seed([None] * self.num_envs)
         return tuple(self._seeds)
@@ -166,7 +166,7 @@ class CrystalGenVectorEnv(VectorEnv):
 
     def value_bounds(self) -> NDArray[np.float64]:
         """Return the intervals (N, 2) that the numbers u of the next actions must be in (continuous mode)."""
-        return np.array([self._episodes.states.unit_bounds(row) for row in self._rows])
+        return np.array([self._episodes.states.unit_bounds(row) for row in range(self.num_envs)])
 
     def render(self) -> tuple[Any, ...] | None:
         """Return a text or a picture (H, W, 3) for every copy."""
@@ -205,7 +205,7 @@ class CrystalGenVectorEnv(VectorEnv):
             return {}
         present = np.zeros(self.num_envs, bool)
         present[rows] = True
-        masks = self._episodes.states.masks.astype(np.int8)
+        masks = self._episodes.states.masks.view(np.int8).copy()
         if len(rows) < self.num_envs:
             masks[~present] = 0
         return {"action_mask": masks, "_action_mask": present}

@@ -18,7 +18,7 @@ N_LETTERS = 28  # index 0 and 27 letters
 N_ELEMENTS = 118
 
 # Centring of the conventional cell: rows are the primitive vectors in units of the conventional ones.
-_PRIMITIVE_VECTORS = {
+_PRIMITIVE_VECTORS: dict[str, list[list[float]]] = {
     "P": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
     "A": [[1, 0, 0], [0, 1 / 2, 1 / 2], [0, -1 / 2, 1 / 2]],
     "C": [[1 / 2, -1 / 2, 0], [1 / 2, 1 / 2, 0], [0, 0, 1]],
@@ -26,7 +26,7 @@ _PRIMITIVE_VECTORS = {
     "F": [[0, 1 / 2, 1 / 2], [1 / 2, 0, 1 / 2], [1 / 2, 1 / 2, 0]],
     "R": [[2 / 3, 1 / 3, 1 / 3], [-1 / 3, 1 / 3, 1 / 3], [-1 / 3, -2 / 3, 1 / 3]],
 }
-_CENTRING_POINTS = {
+_CENTRING_POINTS: dict[tuple[int, ...], str] = {
     (0, 12, 12): "A",
     (12, 12, 0): "C",
     (12, 12, 12): "I",

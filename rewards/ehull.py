@@ -33,9 +33,14 @@ class EnergyAboveHull:
         clip: bound of the total in eV/atom.
         threshold: highest energy above the hull in eV/atom that counts as success.
         screen: limits a crystal must keep before the potential is asked.
+        max_depth: deepest energy below the hull in eV/atom that is believed, by default any. A crystal far below
+            shows that the hull lacks a phase (MP-20 has none with more than 20 atoms) or that the potential fails;
+            beyond ``max_depth`` it gets what a crystal gets that cannot be scored. An agent that is rewarded without
+            such a limit finds those gaps.
 
     Raises:
-        ValueError: if a name is unknown, ``clip`` is not positive, or potential and hull are on different scales.
+        ValueError: if a name is unknown, ``clip`` or ``max_depth`` is not positive, or potential and hull are on
+            different scales.
 
     Example:
         >>> from crystal_env.crystal import Crystal
@@ -52,14 +57,18 @@ class EnergyAboveHull:
         clip: float = 10.0,
         threshold: float = 0.1,
         screen: Screen | None = None,
+        max_depth: float | None = None,
     ) -> None:
         if not clip > 0:
             raise ValueError(f"clip must be positive, got {clip}")
+        if max_depth is not None and not max_depth > 0:
+            raise ValueError(f"max_depth must be positive, got {max_depth}")
         self.potential = load_potential(potential)
         self.hull = hull
         self.clip = float(clip)
         self.threshold = float(threshold)
         self.screen = screen or Screen()
+        self.max_depth = max_depth
         self._hull().check_scale(self.potential)
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
@@ -91,6 +100,9 @@ class EnergyAboveHull:
             failures[row] = failures[row] or f"the potential gave {energies[row]}"
         rows = _without_failure(failures)
         e_above_hull[rows] = hull.e_above_hull(compositions[rows], energies[rows])
+        for row in np.flatnonzero(e_above_hull < -(np.inf if self.max_depth is None else self.max_depth)):
+            failures[row] = f"{-e_above_hull[row]:.3g} eV/atom below the hull, believed are up to {self.max_depth}"
+            e_above_hull[row] = np.nan
         scored = np.isfinite(e_above_hull)
         terms = {
             "e_above_hull": np.where(scored, e_above_hull, self.clip),

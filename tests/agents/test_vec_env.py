@@ -79,9 +79,7 @@ def test_wrappers_are_seen_and_attributes_shared():
 
 
 def agent(seed, **kwargs):
-    env = make(
-        16, space_group=[221, 225], elements=["Na", "Cl", "O", "Fe"], max_sites=2, mask_in_info=False, **kwargs
-    )
+    env = make(16, space_group=[221, 225], elements=["Na", "Cl", "O", "Fe"], max_sites=2, mask_in_info=False, **kwargs)
     return MaskablePPO(
         "MlpPolicy",
         VecMonitor(CrystalVecEnv(env)),

@@ -33,7 +33,8 @@ def equal(first: CrystalBatch, second: CrystalBatch) -> bool:
 
 
 def test_good_structures_are_kept_in_order_and_bad_ones_reported(csv, own_cache):
-    crystals, index, skipped = load(csv)
+    tokens = load(csv)
+    crystals, index, skipped = tokens.crystals, tokens.index, tokens.skipped
     assert [c.formula for c in crystals] == ["NaCl", "SrTiO3", "ZnO"]
     assert index.tolist() == [0, 1, 2]
     assert list(skipped) == [3]

@@ -277,7 +277,9 @@ def test_action_that_is_not_allowed_ends_the_episode(action):
 def test_raise_mode_names_the_action_and_changes_nothing():
     env = make(invalid_action="raise", space_group=225).unwrapped
     env.reset()
-    with pytest.raises(ValueError, match="action 500 is not allowed in environment 0 at phase LETTER; allowed are the 12"):
+    with pytest.raises(
+        ValueError, match="action 500 is not allowed in environment 0 at phase LETTER; allowed are the 12"
+    ):
         env.step(500)
     assert env.step(1)[2] is False
 
@@ -358,7 +360,19 @@ def test_continuous_numbers_out_of_bounds_are_actions_that_are_not_allowed(actio
 def test_continuous_gamma_is_bounded_so_that_the_cell_exists():
     env = make(action_mode="continuous", space_group=1).unwrapped
     env.reset()
-    for action in [(1, 0), (28, 0), (0, 0.1), (0, 0.1), (0, 0.1), (0, 0), (0, 0.5), (0, 0.5), (0, 0.5), (0, 0.1), (0, 0.1)]:
+    for action in [
+        (1, 0),
+        (28, 0),
+        (0, 0.1),
+        (0, 0.1),
+        (0, 0.1),
+        (0, 0),
+        (0, 0.5),
+        (0, 0.5),
+        (0, 0.5),
+        (0, 0.1),
+        (0, 0.1),
+    ]:
         env.step(np.array(action, np.float32))
     low, high = env.value_bounds()
     assert env.states.phase[0] == Phase.GAMMA
@@ -398,7 +412,8 @@ def test_import_is_light():
     import subprocess
     import sys
 
-    code = "import crystal_env, sys; print([m for m in ('torch', 'stable_baselines3', 'pymatgen', 'scipy') if m in sys.modules])"
+    heavy = ("torch", "stable_baselines3", "pymatgen", "scipy", "matplotlib")
+    code = f"import crystal_env, sys; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
