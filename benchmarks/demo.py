@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from agents import CrystalVecEnv, TokenFeatures
 from benchmarks import demo_report
+from benchmarks.demo_report import Sample
 from crystal_env import Crystal, CrystalBatch, sample_masked
 from crystal_env.elements import SYMBOLS
 from rewards import EnergyAboveHull, Screen, Validity
@@ -61,24 +62,6 @@ class Args:
     max_atoms: int = 6
     entropy: float = 0.1
     seed: int = 0
-
-
-class Sample(NamedTuple):
-    """Crystals with their rewards.
-
-    Attributes:
-        crystals: B crystals.
-        e_above_hull (B,): in eV/atom, at most 5, which is also what a crystal gets that cannot be scored.
-        scored (B,): whether the potential gave an energy.
-        stable (B,): whether e_above_hull is at most 0.1 eV/atom.
-        valid (B,): whether `rewards.Validity` accepts it.
-    """
-
-    crystals: CrystalBatch
-    e_above_hull: NDArray[np.float64]
-    scored: NDArray[np.bool_]
-    stable: NDArray[np.bool_]
-    valid: NDArray[np.bool_]
 
 
 class Record(BaseCallback):

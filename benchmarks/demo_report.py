@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,16 +11,31 @@ from pymatgen.io.cif import CifWriter
 
 from crystal_env import CrystalBatch, rendering
 
-if TYPE_CHECKING:
-    from benchmarks.demo import Sample
-
 _BEST = 12
+
+
+class Sample(NamedTuple):
+    """Crystals with their rewards.
+
+    Attributes:
+        crystals: B crystals.
+        e_above_hull (B,): in eV/atom, at most 5, which is also what a crystal gets that cannot be scored.
+        scored (B,): whether the potential gave an energy.
+        stable (B,): whether e_above_hull is at most 0.1 eV/atom.
+        valid (B,): whether `rewards.Validity` accepts it.
+    """
+
+    crystals: CrystalBatch
+    e_above_hull: NDArray[np.float64]
+    scored: NDArray[np.bool_]
+    stable: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
 
 
 def write(
     out: Path,
-    random: "Sample",
-    trained: "Sample",
+    random: Sample,
+    trained: Sample,
     curve: list[tuple[int, float, float]],
     crystals: CrystalBatch,
     e_above_hull: NDArray[np.float64],
@@ -48,7 +63,7 @@ def write(
     print(f"\n{len(best)} best distinct crystals of {len(pool)} stable ones, with plots, in {out}")
 
 
-def _summary(sample: "Sample") -> dict[str, float]:
+def _summary(sample: Sample) -> dict[str, float]:
     stable = sample.crystals[sample.stable]
     return {
         "mean energy above hull (eV/atom, failed = 5)": float(sample.e_above_hull.mean()),
@@ -60,7 +75,7 @@ def _summary(sample: "Sample") -> dict[str, float]:
     }
 
 
-def _plot(path: Path, random: "Sample", trained: "Sample", curve: list[tuple[int, float, float]]) -> None:
+def _plot(path: Path, random: Sample, trained: Sample, curve: list[tuple[int, float, float]]) -> None:
     figure = Figure(figsize=(11, 4), layout="constrained")
     learning, histogram = figure.subplots(1, 2)
     if curve:

@@ -5,20 +5,25 @@ Run ``python -m benchmarks.speed_crystals`` with ``$CRYSTALGEN_DATA`` at the fol
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import tyro
 from pymatgen.core import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-import rewards.chgnet
 from benchmarks.timing import seconds
 from crystal_env import Crystal, CrystalBatch
 from crystal_env.dataset import data_folder, read_structures
 from crystal_env.geometry import expand
-from rewards import EnergyAboveHull
+from rewards import EnergyAboveHull, load_potential
+from rewards.potentials import Energies, Potential
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 def main(path: Path | None = None, crystals: int = 1000, structures: int = 200, repeats: int = 3) -> None:
@@ -65,24 +70,37 @@ def _from_spacegroup(crystal: Crystal) -> Structure:
 
 def _energies(batch: CrystalBatch, repeats: int) -> None:
     """Time the reward, and inside it the calls of CHGNet: graphs and network."""
-    reward = EnergyAboveHull()
-    inside = 0.0
-    energies = rewards.chgnet.CHGNetPotential.energies
-
-    def timed(self: object, atoms: object) -> object:
-        nonlocal inside
+    reward, potential = EnergyAboveHull(), load_potential("chgnet")
+    reward(batch)
+    totals, shares = [], []
+    for _ in range(repeats):
+        timed = TimedPotential(potential)
+        reward.potential = timed
         start = time.perf_counter()
-        result = energies(self, atoms)  # type: ignore[arg-type]
-        inside += time.perf_counter() - start
-        return result
+        reward(batch)
+        totals.append(time.perf_counter() - start)
+        shares.append(timed.seconds / totals[-1])
+    print(f"energy above hull of {len(batch)} crystals: {median(totals):.2f} s, {median(shares):.1%} of it in CHGNet")
+    print(f"({torch.get_num_threads()} threads on {os.cpu_count()} cores, {batch.n_atoms(True).mean():.1f} atoms each)")
 
-    rewards.chgnet.CHGNetPotential.energies = timed  # type: ignore[assignment,method-assign]
-    total = seconds(lambda: reward(batch), repeats)
-    share = inside / (repeats + 1) / total
-    print(f"energy above hull of {len(batch)} crystals: {total:.2f} s, {share:.1%} of it in CHGNet")
-    print(
-        f"({torch.get_num_threads()} threads on {os.cpu_count()} cores, {np.mean(batch.n_atoms(True)):.1f} atoms each)"
-    )
+
+class TimedPotential:
+    """A potential whose time is taken.
+
+    Attributes:
+        seconds: wall time spent in it.
+    """
+
+    def __init__(self, potential: Potential) -> None:
+        self.name, self.seconds = potential.name, 0.0
+        self._potential = potential
+
+    def energies(self, atoms: "Sequence[Atoms]") -> Energies:
+        """Return what the potential returns."""
+        start = time.perf_counter()
+        result = self._potential.energies(atoms)
+        self.seconds += time.perf_counter() - start
+        return result
 
 
 if __name__ == "__main__":

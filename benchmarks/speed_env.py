@@ -5,6 +5,8 @@ thread; actions are drawn from the masks by `crystal_env.sample_masked`, whose s
 medians of several rounds, the contestants taking turns.
 """
 
+import cProfile
+import pstats
 import time
 from collections.abc import Callable
 from statistics import median
@@ -74,13 +76,20 @@ def _round(step: Callable[[NDArray[np.int64]], Any], masks: Any, duration: float
     return play
 
 
-def main(duration: float = 1.0, rounds: int = 5) -> None:
+def main(duration: float = 1.0, rounds: int = 5, profile: bool = False) -> None:
     """Play all contestants in turns and print a table.
 
     Args:
         duration: seconds of a round.
         rounds: rounds of every contestant, whose median counts.
+        profile: instead, show where 256 native copies spend their time.
     """
+    if profile:
+        profiler = cProfile.Profile()
+        steps, _, _ = profiler.runcall(native(256, 10 * duration))
+        print(f"{steps // 256} steps of 256 copies under cProfile, which itself slows them down")
+        pstats.Stats(profiler).sort_stats("cumulative").print_stats("crystal_env|method", 32)
+        return
     contestants = {("native", n): native(n, duration) for n in (1, 64, 256, 1024)}
     contestants |= {("SyncVectorEnv", n): sync(n, duration) for n in (64, 256)}
     contestants |= {("DummyVecEnv", n): dummy(n, duration) for n in (64, 256)}

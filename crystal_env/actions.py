@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from crystal_env.crystal import MAX_SITES, CrystalBatch
+from crystal_env.crystal import CrystalBatch
 from crystal_env.vocabulary import (
     FIRST_ELEMENT,
     N_SYMBOLS,
@@ -17,7 +17,7 @@ from crystal_env.vocabulary import (
     length_to_unit,
     unit_to_value,
 )
-from crystal_env.wyckoff import tables
+from crystal_env.wyckoff import MAX_SITES, tables
 
 _NEVER = -1
 

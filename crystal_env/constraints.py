@@ -10,9 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crystal_env.crystal import MAX_SITES
 from crystal_env.elements import RADIOACTIVE, SYMBOLS, atomic_number, atomic_numbers
-from crystal_env.wyckoff import LETTERS, N_ELEMENTS, N_GROUPS, letter_index
+from crystal_env.wyckoff import LETTERS, MAX_SITES, N_ELEMENTS, N_GROUPS, letter_index
 
 GROUP_COUNTS_FILE = Path(__file__).parent / "data" / "mp20_groups.txt"
 

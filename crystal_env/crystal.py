@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crystal_env import geometry, text
+from crystal_env.checks import check_crystal
 from crystal_env.elements import SYMBOLS
-from crystal_env.wyckoff import LETTERS, N_ELEMENTS, N_GROUPS, tables
+from crystal_env.wyckoff import LETTERS, N_ELEMENTS, N_SLOTS, tables
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
     from crystal_env.actions import Decisions
     from crystal_env.vocabulary import Vocabulary
-
-N_SLOTS = 21
-"""Site slots of a batch (the paper's n_max): at most 20 sites, and one pad for the lattice."""
-MAX_SITES = N_SLOTS - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +232,7 @@ class Crystal:
         for name in ("W", "A", "XYZ", "L"):
             dtype = np.float64 if name in ("XYZ", "L") else np.int64
             object.__setattr__(self, name, np.array(getattr(self, name), dtype))
-        _check_crystal(self)
+        check_crystal(self)
 
     @classmethod
     def _trusted(
@@ -352,47 +349,6 @@ class Crystal:
 
 def _report_skipped(index: int, error: ValueError) -> None:
     warnings.warn(f"skipped structure {index}: {error}", stacklevel=3)
-
-
-def _check_crystal(crystal: Crystal) -> None:
-    T, G, W, n = tables(), crystal.G, crystal.W, len(crystal.W)
-    if isinstance(G, bool) or not isinstance(G, int | np.integer) or not 1 <= G <= N_GROUPS:
-        raise ValueError(f"space group G must be an integer from 1 to {N_GROUPS}, got {G!r}")
-    if W.ndim != 1 or not 1 <= n <= MAX_SITES:
-        raise ValueError(f"W must hold 1 to {MAX_SITES} sites, got shape {W.shape}")
-    for name, shape in (("A", (n,)), ("XYZ", (n, 3)), ("L", (6,))):
-        if getattr(crystal, name).shape != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {getattr(crystal, name).shape}")
-    if W.min() < 1 or W.max() > T.n_letters[G]:
-        raise ValueError(f"letters of group {G} have indices 1 to {T.n_letters[G]}, got W = {W.tolist()}")
-    if (W[1:] < T.successor[G, W[:-1]]).any():
-        raise ValueError(
-            f"letters must not decrease, nor repeat where they leave no freedom, got {crystal.letters!r} in group {G}"
-        )
-    if crystal.A.min() < 1 or crystal.A.max() > N_ELEMENTS:
-        raise ValueError(f"atomic numbers A must be 1 to {N_ELEMENTS}, got {crystal.A.tolist()}")
-    if not np.isfinite(crystal.XYZ).all() or crystal.XYZ.min() < 0 or crystal.XYZ.max() >= 1:
-        raise ValueError(f"coordinates XYZ must lie in [0, 1), got {crystal.XYZ.tolist()}")
-    projection = T.projection[G, W]
-    off = np.einsum("nij,nj->ni", projection[:, :, :3], crystal.XYZ) + projection[:, :, 3] - crystal.XYZ
-    if np.abs(off - np.rint(off)).max() > 1e-3:
-        site = int(np.abs(off - np.rint(off)).max(1).argmax())
-        raise ValueError(
-            f"site {site} at {crystal.XYZ[site].tolist()} does not lie on the first operation of letter "
-            f"{crystal.letters[site]!r} of group {G}"
-        )
-    _check_lattice(int(G), crystal.L)
-
-
-def _check_lattice(G: int, L: NDArray[np.float64]) -> None:
-    T = tables()
-    if not np.isfinite(L).all() or L[:3].min() <= 0 or L[3:].min() <= 0 or L[3:].max() >= 180:
-        raise ValueError(f"lattice L must have positive lengths and angles between 0 and 180, got {L.tolist()}")
-    if geometry.angle_volume(L[3:]) <= 0:
-        raise ValueError(f"no cell has the angles {L[3:].tolist()}")
-    expected = np.where(T.lattice_angle[G] > 0, T.lattice_angle[G], L[T.lattice_source[G]])
-    if not np.allclose(L, expected, rtol=1e-6, atol=1e-3):
-        raise ValueError(f"lattice L of group {G} must be of the form {expected.tolist()}, got {L.tolist()}")
 
 
 def as_batch(crystals: "CrystalBatch | Iterable[Crystal] | ArrayLike") -> CrystalBatch:

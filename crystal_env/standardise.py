@@ -11,7 +11,7 @@ import moyopy
 import numpy as np
 from numpy.typing import NDArray
 
-from crystal_env.wyckoff import tables
+from crystal_env.wyckoff import MAX_SITES, tables
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _Cell = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 _Fields = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 
-_MAX_SITES = 20
 _SHORTEST_VECTOR, _LONGEST_VECTOR = 0.1, 1e4  # Å
 _SMALLEST_VOLUME = 1e-4  # of the cell with lattice vectors of length 1
 _SETTING = moyopy.Setting.standard()
@@ -126,8 +125,8 @@ def standardise(
     G = int(dataset.number)
     basis, positions = np.array(dataset.std_cell.basis), np.array(dataset.std_cell.positions)
     sites = _sites(G, basis, positions, np.array(dataset.std_cell.numbers), max(symprec, 1e-3))
-    if len(sites) > _MAX_SITES:
-        raise ValueError(f"structure has {len(sites)} inequivalent sites, at most {_MAX_SITES} can be written down")
+    if len(sites) > MAX_SITES:
+        raise ValueError(f"structure has {len(sites)} inequivalent sites, at most {MAX_SITES} can be written down")
     sites.sort(key=lambda site: (site[0], *np.round(site[2], 6)))
     W, A, XYZ = (np.array(column) for column in zip(*sites, strict=True))
     return G, W, A, XYZ, _lattice_parameters(G, basis)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crystal_env.crystal import N_SLOTS, CrystalBatch
+from crystal_env.crystal import CrystalBatch
 from crystal_env.feasibility import Grammar
 from crystal_env.vocabulary import (
     FIRST_ELEMENT,
@@ -21,7 +21,7 @@ from crystal_env.vocabulary import (
     gamma_bounds,
     unit_to_value,
 )
-from crystal_env.wyckoff import N_LETTERS, tables
+from crystal_env.wyckoff import N_LETTERS, N_SLOTS, tables
 
 _Rows = NDArray[np.int64]
 

@@ -16,8 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crystal_env.crystal import MAX_SITES
-from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS
+from crystal_env.wyckoff import MAX_SITES, N_ELEMENTS, N_GROUPS, N_LETTERS
 
 
 class Phase(IntEnum):

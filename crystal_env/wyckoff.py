@@ -16,6 +16,9 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzA"
 N_GROUPS = 230
 N_LETTERS = 28  # index 0 and 27 letters
 N_ELEMENTS = 118
+N_SLOTS = 21
+"""Site slots of a batch (the paper's n_max): at most 20 sites, and one pad for the lattice."""
+MAX_SITES = N_SLOTS - 1
 
 # Centring of the conventional cell: rows are the primitive vectors in units of the conventional ones.
 _PRIMITIVE_VECTORS: dict[str, list[list[float]]] = {

@@ -5,7 +5,8 @@ import pytest
 from ase import Atoms
 from pymatgen.core import Composition, Element, Structure
 
-from crystal_env.crystal import N_SLOTS, Crystal, CrystalBatch, as_batch
+from crystal_env.crystal import Crystal, CrystalBatch, as_batch
+from crystal_env.wyckoff import N_SLOTS
 
 VALID = {"G": 225, "W": [1, 2], "A": [11, 17], "XYZ": [[0, 0, 0], [0.5, 0.5, 0.5]], "L": [5.64] * 3 + [90] * 3}
 

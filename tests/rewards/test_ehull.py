@@ -8,6 +8,7 @@ import rewards.chgnet
 from crystal_env.crystal import Crystal, CrystalBatch
 from rewards.ehull import EnergyAboveHull
 from rewards.hull import ConvexHull
+from rewards.potentials import Energies
 from rewards.screen import Screen
 
 DENSE = "225-a-La-0-0-0-c-H-1/4-1/4-1/4-X-2-2-2-90-90-90"
@@ -41,6 +42,23 @@ def test_total_is_clipped_and_the_term_is_not(pair_potential, pair_hull, crystal
     result = EnergyAboveHull(pair_potential, pair_hull, clip=0.1)(crystals)
     assert result.total.min() == -0.1
     assert result.terms["e_above_hull"].max() > 0.5
+
+
+def test_depth_below_the_hull_is_believed_up_to_a_limit(pair_potential, pair_hull, crystals):
+    def two_deeper_with_iron(atoms):
+        total, failures = pair_energies(atoms)
+        return Energies(total - [2.0 * len(a) * (26 in a.numbers) for a in atoms], failures)
+
+    pair_energies, pair_potential.energies = pair_potential.energies, two_deeper_with_iron
+    believed = EnergyAboveHull(pair_potential, pair_hull)(crystals)
+    limited = EnergyAboveHull(pair_potential, pair_hull, max_depth=0.2)(crystals)
+    assert believed.terms["e_above_hull"][-1] < -0.2
+    assert limited.total[-1] == -10.0
+    assert "eV/atom below the hull, believed are up to 0.2" in limited.failures[-1]
+    assert not limited.success()[-1]
+    assert np.array_equal(limited.total[:-1], believed.total[:-1])
+    with pytest.raises(ValueError, match="max_depth must be positive, got 0"):
+        EnergyAboveHull(pair_potential, pair_hull, max_depth=0)
 
 
 def test_screened_unknown_and_failing_crystals_get_the_floor_a_reason_and_finite_terms(

@@ -1,0 +1,39 @@
+"""The Python of the README runs as it stands, and the examples in docstrings show what they say."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ["crystal_env", "rewards", "agents", "benchmarks"]
+MODULES = [
+    module.name
+    for package in PACKAGES
+    for module in pkgutil.walk_packages([str(ROOT / package)], f"{package}.")
+    if not module.name.endswith("build_wyckoff")
+]
+
+
+def test_python_of_the_readme_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(block.replace("20_000", "6_000"), namespace)
+    assert "SrTiO3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name):
+    assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
+
+
+def test_tracked_documents_name_existing_files():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
