@@ -102,7 +102,7 @@ def _gamma_units(
     """Return the bounds (n, 2) of gamma's unit value, given alpha and beta as they will be played."""
     angles = crystals.L[rows, 3:5]
     if vocabulary.bins:
-        units = vocabulary.unit[Phase.ALPHA][tokens[rows, 3:5] - N_SYMBOLS].ravel()
+        units = vocabulary.unit[Phase.ALPHA][tokens[rows, 3:5]].ravel()
         phase, n_atoms = np.full(len(units), int(Phase.ALPHA)), np.ones(len(units), np.int64)
         angles = unit_to_value(units, phase, n_atoms).reshape(-1, 2)
     return angle_to_unit(gamma_bounds(angles[:, 0], angles[:, 1]))

@@ -74,6 +74,16 @@ class Grammar:
         groups = np.flatnonzero(self.probabilities)
         return int(groups[0]) if len(groups) == 1 else 0
 
+    @cached_property
+    def is_unrestricted(self) -> bool:
+        """Whether every allowed element may stand at every site, whatever came before."""
+        return self.dead == 1 and self._classes.n == 1 and bool((self._next_memory == 0).all())
+
+    @cached_property
+    def element_mask(self) -> NDArray[np.bool_]:
+        """Elements that any site may hold (118,)."""
+        return self._classes.of_element[1:] >= 0
+
     def letters(self, G: _Index, site: _Index, start: _Index, state: _Index) -> NDArray[np.bool_]:
         """Return who of STOP and the letters may come next (n, 28), ``start`` (n,) being the first letter that may."""
         bits = self._letters[self._slot[G], site, state] & _FROM[start]
@@ -81,8 +91,8 @@ class Grammar:
 
     def elements(self, G: _Index, W: _Index, site: _Index, state: _Index, A: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which elements (n, 118) site number ``site`` on ``W`` may hold; ``A`` (n, 21) are those before."""
-        if self._is_unrestricted:
-            return np.broadcast_to(self._classes.of_element[1:] >= 0, (len(G), N_ELEMENTS))
+        if self.is_unrestricted:
+            return np.broadcast_to(self.element_mask, (len(G), N_ELEMENTS))
         after = self._after(G, W, site, state)
         bits = self._completable[self._slot[G][:, None], site[:, None] + 1, after]
         possible = np.zeros((len(G), self._classes.n + 1), bool)  # the last column is for elements of no class
@@ -96,13 +106,9 @@ class Grammar:
 
     def advance(self, G: _Index, W: _Index, Z: _Index, site: _Index, state: _Index) -> _Index:
         """Return the states (n,) after element ``Z`` (n,) was put on letter ``W`` as site number ``site``."""
-        if self._is_unrestricted:
+        if self.is_unrestricted:
             return state
         return self._after(G, W, site, state)[np.arange(len(G)), self._classes.of_element[Z]]
-
-    @cached_property
-    def _is_unrestricted(self) -> bool:
-        return self.dead == 1 and self._classes.n == 1 and bool((self._next_memory == 0).all())
 
     @cached_property
     def _first_tied(self) -> _Index:

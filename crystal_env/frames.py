@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env import rendering
+from crystal_env.crystal import Crystal
 from crystal_env.elements import SYMBOLS
 from crystal_env.state import CrystalStates
 from crystal_env.text import number
@@ -27,10 +28,10 @@ def text_frame(states: CrystalStates, row: int) -> str:
     for index, letter in enumerate(crystal.W):
         parts.append(LETTERS[letter - 1])
         if crystal.A[index]:
-            parts += [SYMBOLS[crystal.A[index]], *_coordinates(states, row, index)]
+            parts += [SYMBOLS[crystal.A[index]], *_coordinates(states, row, crystal, index)]
     if states.phase[row] >= Phase.A:
         decided = min(int(states.phase[row] - Phase.A), 6)
-        parts += ["X", *(number(states.L[row, i]) for i in range(decided) if tables().free_lattice[crystal.G, i])]
+        parts += ["X", *(number(crystal.L[i]) for i in range(decided) if tables().free_lattice[crystal.G, i])]
     return "-".join([*parts, _OPEN])
 
 
@@ -40,11 +41,12 @@ def picture_frame(states: CrystalStates, row: int) -> NDArray[np.uint8]:
         return rendering.rgb_array(states.crystals(np.array([row]))[0])
     phase = Phase(states.phase[row]).name.lower().replace("_", " ")
     group = f"space group {states.G[row]}" if states.G[row] else "no space group yet"
+    crystal = states.crystals(np.array([row]))[0]
     sites = []
-    for index in range(np.count_nonzero(states.W[row])):
-        element = SYMBOLS[states.A[row, index]] if states.A[row, index] else "?"
-        place = " ".join(_coordinates(states, row, index)) if states.A[row, index] else ""
-        sites.append(f"{LETTERS[states.W[row, index] - 1]}  {element:<2}  {place}")
+    for index, letter in enumerate(crystal.W):
+        element = SYMBOLS[crystal.A[index]] if crystal.A[index] else "?"
+        place = " ".join(_coordinates(states, row, crystal, index)) if crystal.A[index] else ""
+        sites.append(f"{LETTERS[letter - 1]}  {element:<2}  {place}")
     return rendering.rgb_array_progress([group, *sites, f"next: {phase}"])
 
 
@@ -75,11 +77,11 @@ class Window:
         pyplot.close(self._figure)
 
 
-def _coordinates(states: CrystalStates, row: int, site: int) -> list[str]:
+def _coordinates(states: CrystalStates, row: int, crystal: Crystal, site: int) -> list[str]:
     """Return the coordinates of a site; those of the site under construction as far as they are decided."""
-    xyz = states.XYZ[row, site]
+    xyz = crystal.XYZ[site]
     if site < states.site[row]:
         return [number(x) for x in xyz]
     decided = int(states.phase[row] - Phase.X)
-    free = tables().free_coordinates[states.G[row], states.W[row, site]]
+    free = tables().free_coordinates[crystal.G, crystal.W[site]]
     return [number(xyz[i]) if i < decided and free[i] else _OPEN for i in range(3)]

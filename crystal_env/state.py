@@ -1,10 +1,15 @@
 """The state machine: many unfinished crystals, advanced together by one decision each.
 
 Every environment, vector environment and sampler of the project is a thin face of `CrystalStates`. Only real decisions
-are asked for; coordinates and lattice parameters that follow by symmetry are filled in.
+are asked for; coordinates and lattice parameters that follow by symmetry are filled in when a crystal is looked at.
+
+A step is a few dozen operations on arrays over all rows, whatever phases they are in: tables say where a decision is
+written and which phase follows. A row that takes no part writes into a spare column.
 """
 
-from typing import Any
+import copy
+from functools import lru_cache
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +19,29 @@ from crystal_env.feasibility import Grammar
 from crystal_env.vocabulary import (
     FIRST_ELEMENT,
     N_SYMBOLS,
-    STOP,
     Phase,
     Vocabulary,
     angle_to_unit,
     gamma_bounds,
     unit_to_value,
 )
-from crystal_env.wyckoff import N_LETTERS, N_SLOTS, tables
+from crystal_env.wyckoff import N_GROUPS, N_LETTERS, N_SLOTS, tables
 
 _Rows = NDArray[np.int64]
 
 # plain integers: an attribute of an enumeration costs as much as a small array operation
-_GROUP, _LETTER, _ELEMENT, _X, _LAST_COORDINATE = (
-    int(p) for p in (Phase.SPACE_GROUP, Phase.LETTER, Phase.ELEMENT, Phase.X, Phase.Z)
-)
+_GROUP, _LETTER, _ELEMENT, _X = int(Phase.SPACE_GROUP), int(Phase.LETTER), int(Phase.ELEMENT), int(Phase.X)
 _LATTICE, _GAMMA, _DONE = int(Phase.A), int(Phase.GAMMA), int(Phase.DONE)
+
+# What a row consists of: five numbers a site, six of the lattice, two constants, and a spare column.
+_FIRST_PARAMETER = 5 * N_SLOTS
+_SPARE = _FIRST_PARAMETER + 8
+_EMPTY = np.zeros(_SPARE + 1)
+_EMPTY[_SPARE - 2 : _SPARE] = 90, 120
+# By phase: the column that a decision is written to, how far it moves on with the site, and what an id counts from.
+_COLUMN = np.array([_SPARE, 0, 1, 2, 3, 4, *range(_FIRST_PARAMETER, _FIRST_PARAMETER + 6), _SPARE])
+_PER_SITE = np.array([0, 5, 5, 5, 5, 5, 0, 0, 0, 0, 0, 0, 0])
+_ORIGIN = np.array([0, 0, FIRST_ELEMENT - 1, *[0] * 10])
 
 
 class CrystalStates:
@@ -38,46 +50,69 @@ class CrystalStates:
     Attributes:
         vocabulary: the action ids.
         phase (N,): what is decided next, a `Phase`.
-        G (N,), W (N, 21), A (N, 21), XYZ (N, 21, 3), L (N, 6): the crystals so far, as in `CrystalBatch`.
-        site (N,): number of placed sites, the index of the one under construction.
-        masks (N, V): allowed action ids; the arrays themselves, to be copied before they leave.
-        observations (N, 2 + T): space group, phase, then the decisions so far: id + 1, and in continuous mode the unit
-            values of numbers themselves.
+        G (N,): space groups, 0 where none is chosen yet.
+        masks (N, V): allowed action ids; the array itself, to be copied before it leaves.
     """
 
     def __init__(self, size: int, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.phase = np.full(size, _DONE)
         self.G = np.zeros(size, np.int64)
-        self.W = np.zeros((size, N_SLOTS), np.int64)
-        self.A = np.zeros((size, N_SLOTS), np.int64)
-        self.XYZ = np.zeros((size, N_SLOTS, 3))
-        self.L = np.zeros((size, 6))
-        self.site = np.zeros(size, np.int64)
-        dtype = np.int32 if vocabulary.bins else np.float32
-        self.observations: NDArray[Any] = np.zeros((size, 2 + vocabulary.max_decisions), dtype)
-        self.observations[:, 1] = _DONE
         self.masks = vocabulary.base_masks[self.phase]
+        self._values = np.zeros((size, _SPARE + 1))
+        self._prefix: NDArray[Any] = np.zeros(
+            (size, vocabulary.max_decisions + 3), np.int32 if vocabulary.bins else np.float32
+        )
+        self._prefix[:, 1] = _DONE
+        self._site = np.zeros(size, np.int64)
         self._decisions = np.zeros(size, np.int64)
-        self._first_letter = np.ones(size, np.int64)
-        self._state = np.zeros(size, np.int64)
+        self._letter = np.zeros(size, np.int64)  # of the site under construction
+        self._first_letter = np.ones(size, np.int64)  # that may follow
+        self._state = np.zeros(size, np.int64)  # of the constraints, see Grammar
         self._n_atoms = np.zeros(size, np.int64)
-        self._grammars: list[Grammar] = []
         self._grammar = np.zeros(size, np.int64)
+        self._grammars: list[Grammar] = []
+        self._base_masks = vocabulary.base_masks
 
     def __len__(self) -> int:
         return len(self.phase)
+
+    @property
+    def site(self) -> NDArray[np.int64]:
+        """Number of placed sites (N,), the index of the one under construction."""
+        return self._site
+
+    @property
+    def observations(self) -> NDArray[Any]:
+        """Space group, phase, then the decisions so far (N, 2 + T): id + 1, in continuous mode numbers themselves.
+
+        The array itself, to be copied before it leaves.
+        """
+        return self._prefix[:, :-1]
+
+    def take(self, rows: _Rows) -> Self:
+        """Return a copy that holds the given rows (n,), repeats allowed, to try several continuations."""
+        new = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray) and name != "_base_masks":
+                setattr(new, name, value[rows])
+        new._grammars = list(self._grammars)
+        return new
 
     def reset(self, rows: _Rows, grammar: Grammar, groups: NDArray[np.int64]) -> None:
         """Start new crystals in ``rows`` (n,), in the space groups (n,), 0 where the agent chooses."""
         self._keep_grammar(rows, grammar)
         self.G[rows] = groups
-        for array in (self.W, self.A, self.XYZ, self.L, self.site, self._decisions, self._state, self._n_atoms):
+        self._values[rows] = _EMPTY
+        for array in (self._site, self._decisions, self._letter, self._state, self._n_atoms):
             array[rows] = 0
         self._first_letter[rows] = 1
-        self.observations[rows, 2:] = 0
+        self._prefix[rows, 2:] = 0
         self.phase[rows] = np.where(groups > 0, _LETTER, _GROUP)
-        self._refresh(rows)
+        self._prefix[rows, 0] = groups
+        self._prefix[rows, 1] = self.phase[rows]
+        self.masks[rows] = self._base_masks[self.phase[rows]]
+        self._restrict(rows)
 
     def step(
         self, rows: _Rows, tokens: NDArray[np.int64], units: NDArray[np.float64] | None = None
@@ -93,21 +128,22 @@ class CrystalStates:
             (n,) whether the decision was allowed; a crystal whose decision was not stays as it is.
         """
         valid = self.allowed(rows, tokens, units)
-        phase = self.phase[rows]
         if not valid.all():
-            rows, tokens, phase = rows[valid], tokens[valid], phase[valid]
+            rows, tokens = rows[valid], tokens[valid]
             units = None if units is None else units[valid]
-        numeric = phase >= _X
+        active, token = np.zeros(len(self), bool), np.zeros(len(self), np.int64)
+        active[rows], token[rows] = True, tokens
+        phase = np.where(active, self.phase, _DONE)
         if units is None:
-            written: NDArray[Any] = tokens + 1
-            units = np.zeros(len(rows))
-            units[numeric] = self.vocabulary.unit[phase[numeric], tokens[numeric] - N_SYMBOLS]
+            unit, written = self.vocabulary.unit[phase, token], token + 1
         else:
-            written = np.where(numeric, units, tokens + 1)
-        self.observations[rows, 2 + self._decisions[rows]] = written
-        self._decisions[rows] += 1
-        self._advance(rows, phase, tokens, units)
-        self._refresh(rows)
+            unit = np.zeros(len(self))
+            unit[rows] = units
+            written = np.where(phase >= _X, unit, token + 1)
+        self._write(active, phase, token, unit, written)
+        self._move_on(active, phase)
+        np.take(self._base_masks, self.phase, axis=0, out=self.masks, mode="clip")
+        self._restrict(None)
         return valid
 
     def allowed(
@@ -127,8 +163,20 @@ class CrystalStates:
         return allowed
 
     def crystals(self, rows: _Rows) -> CrystalBatch:
-        """Return finished crystals (n,) as a batch of their own."""
-        return CrystalBatch(self.G[rows], self.W[rows], self.A[rows], self.XYZ[rows], self.L[rows])
+        """Return crystals (n,) as far as they are decided, as a batch of their own; what is not decided is 0."""
+        T, G, values = tables(), self.G[rows], self._values[rows]
+        sites = values[:, :_FIRST_PARAMETER].reshape(len(rows), N_SLOTS, 5)
+        W, A, XYZ = sites[:, :, 0].astype(np.int64), sites[:, :, 1].astype(np.int64), sites[:, :, 2:].copy()
+        row, slot = np.nonzero(np.arange(N_SLOTS) < self._site[rows, None])
+        projection = T.projection[G[row], W[row, slot]]  # (sites, 3, 4)
+        points = (projection[:, :, :3] @ XYZ[row, slot][:, :, None])[:, :, 0] + projection[:, :, 3]
+        points -= np.floor(points)
+        points[points >= 1 - 1e-12] = 0.0
+        XYZ[row, slot] = points
+        L = values[:, _FIRST_PARAMETER : _FIRST_PARAMETER + 6].copy()
+        finished = np.flatnonzero(self.phase[rows] == _DONE)
+        L[finished] = values[finished[:, None], _lattice_columns()[G[finished]]]
+        return CrystalBatch(G, W, A, XYZ, L)
 
     def unit_bounds(self, row: int) -> tuple[float, float]:
         """Return the bounds of the unit value that one crystal may be given next, (0, 1) but for a free gamma."""
@@ -137,9 +185,49 @@ class CrystalStates:
         low, high = self._gamma_bounds(np.array([row]))[0]
         return float(low), float(high)
 
+    def _write(
+        self,
+        active: NDArray[np.bool_],
+        phase: NDArray[np.int64],
+        token: NDArray[np.int64],
+        unit: NDArray[np.float64],
+        written: NDArray[Any],
+    ) -> None:
+        """Write the decisions of all rows into the crystals and the observations."""
+        every = np.arange(len(self))
+        is_element = phase == _ELEMENT
+        self._letter = np.where(phase == _LETTER, token, self._letter)
+        self._n_atoms += np.where(is_element, tables().multiplicity[self.G, self._letter], 0)
+        value = np.where(phase < _X, token - _ORIGIN[phase], unit_to_value(unit, phase, self._n_atoms))
+        self._values[every, _COLUMN[phase] + _PER_SITE[phase] * self._site] = value
+        self._prefix[every, np.where(active, 2 + self._decisions, -1)] = written
+        self._decisions += active
+        if self.vocabulary.chooses_group:
+            self.G = np.where(phase == _GROUP, token - self.vocabulary.first_group + 1, self.G)
+            self._prefix[:, 0] = self.G
+        for grammar, part in self._by_grammar(np.flatnonzero(is_element)):
+            if not grammar.is_unrestricted:
+                state = grammar.advance(
+                    self.G[part],
+                    self._letter[part],
+                    token[part] - FIRST_ELEMENT + 1,
+                    self._site[part],
+                    self._state[part],
+                )
+                self._state[part] = state
+
+    def _move_on(self, active: NDArray[np.bool_], phase: NDArray[np.int64]) -> None:
+        """Find the next phase of all rows that were active in ``phase``."""
+        following = _next_phase()[self.G, self._letter, phase]
+        complete = (following == _LETTER) & (phase >= _ELEMENT)
+        self._first_letter = np.where(complete, tables().successor[self.G, self._letter], self._first_letter)
+        self._site += complete
+        self.phase = np.where(active, following, self.phase)
+        self._prefix[:, 1] = self.phase
+
     def _keep_grammar(self, rows: _Rows, grammar: Grammar) -> None:
         """Set the grammar of rows, and forget those that no row uses any more."""
-        if self._grammars == [grammar]:
+        if len(self._grammars) == 1 and self._grammars[0] is grammar:
             return
         others = np.ones(len(self), bool)
         others[rows] = False
@@ -152,6 +240,10 @@ class CrystalStates:
         self._grammar = moved[self._grammar]
         self._grammar[rows] = kept.index(grammar)
         self._grammars = kept
+        self._base_masks = self.vocabulary.base_masks
+        if len(kept) == 1 and grammar.is_unrestricted:  # then what the phase alone tells includes the elements
+            self._base_masks = self._base_masks.copy()
+            self._base_masks[_ELEMENT, FIRST_ELEMENT:N_SYMBOLS] = grammar.element_mask
 
     def _by_grammar(self, rows: _Rows) -> list[tuple[Grammar, _Rows]]:
         if len(self._grammars) == 1:
@@ -159,107 +251,59 @@ class CrystalStates:
         parts = [(grammar, rows[self._grammar[rows] == index]) for index, grammar in enumerate(self._grammars)]
         return [(grammar, part) for grammar, part in parts if len(part)]
 
-    def _gamma_bounds(self, rows: _Rows) -> NDArray[np.float64]:
-        return angle_to_unit(gamma_bounds(self.L[rows, 3], self.L[rows, 4]))
+    def _restrict(self, rows: _Rows | None) -> None:
+        """Bring masks (of all rows by default) from what the phase alone tells to what is really allowed."""
 
-    def _advance(
-        self, rows: _Rows, phase: NDArray[np.int64], tokens: NDArray[np.int64], units: NDArray[np.float64]
-    ) -> None:
-        groups = phase == _GROUP
-        if groups.any():
-            self.G[rows[groups]] = tokens[groups] - self.vocabulary.first_group + 1
-            self.phase[rows[groups]] = _LETTER
-        letters = phase == _LETTER
-        if letters.any():
-            self._place_letters(rows[letters], tokens[letters])
-        elements = phase == _ELEMENT
-        if elements.any():
-            self._place_elements(rows[elements], tokens[elements] - FIRST_ELEMENT + 1)
-        coordinates = (phase >= _X) & (phase <= _LAST_COORDINATE)
-        if coordinates.any():
-            self._place_coordinates(rows[coordinates], units[coordinates])
-        lattice = phase >= _LATTICE
-        if lattice.any():
-            self._place_lattice(rows[lattice], units[lattice])
+        def at(phase: int) -> _Rows:
+            return np.flatnonzero(self.phase == phase) if rows is None else rows[self.phase[rows] == phase]
 
-    def _place_letters(self, rows: _Rows, letters: NDArray[np.int64]) -> None:
-        self.W[rows, self.site[rows]] = letters
-        self.phase[rows] = np.where(letters == STOP, _LATTICE, _ELEMENT)  # every group has a free a
-
-    def _place_elements(self, rows: _Rows, Z: NDArray[np.int64]) -> None:
-        T, G, site = tables(), self.G[rows], self.site[rows]
-        W = self.W[rows, site]
-        self.A[rows, site] = Z
-        for grammar, part in self._by_grammar(rows):
-            at = slice(None) if len(part) == len(rows) else np.isin(rows, part)
-            self._state[part] = grammar.advance(G[at], W[at], Z[at], site[at], self._state[part])
-        self._n_atoms[rows] += T.multiplicity[G, W]
-        self._next_coordinate(rows, G, W, T.next_coordinate[G, W, 0])
-
-    def _place_coordinates(self, rows: _Rows, units: NDArray[np.float64]) -> None:
-        G, site, coordinate = self.G[rows], self.site[rows], self.phase[rows] - _X
-        W = self.W[rows, site]
-        self.XYZ[rows, site, coordinate] = units % 1
-        self._next_coordinate(rows, G, W, tables().next_coordinate[G, W, coordinate + 1])
-
-    def _next_coordinate(
-        self, rows: _Rows, G: NDArray[np.int64], W: NDArray[np.int64], coordinate: NDArray[np.int64]
-    ) -> None:
-        self.phase[rows] = coordinate + _X
-        complete = coordinate == 3
-        if complete.any():
-            self._complete_sites(rows[complete], G[complete], W[complete])
-
-    def _complete_sites(self, rows: _Rows, G: NDArray[np.int64], W: NDArray[np.int64]) -> None:
-        T, site = tables(), self.site[rows]
-        projection = T.projection[G, W]
-        points = (projection[:, :, :3] @ self.XYZ[rows, site][:, :, None])[:, :, 0] + projection[:, :, 3]
-        points -= np.floor(points)
-        points[points >= 1 - 1e-12] = 0.0
-        self.XYZ[rows, site] = points
-        self.site[rows] = site + 1
-        self._first_letter[rows] = T.successor[G, W]
-        self.phase[rows] = _LETTER
-
-    def _place_lattice(self, rows: _Rows, units: NDArray[np.float64]) -> None:
-        T, G, phase = tables(), self.G[rows], self.phase[rows]
-        parameter = phase - _LATTICE
-        self.L[rows, parameter] = unit_to_value(units, phase, self._n_atoms[rows])
-        parameter = T.next_parameter[G, parameter + 1]
-        self.phase[rows] = parameter + _LATTICE
-        complete = parameter == 6
-        if complete.any():
-            rows, G = rows[complete], G[complete]
-            L = np.take_along_axis(self.L[rows], T.lattice_source[G], axis=1)
-            self.L[rows] = np.where(T.lattice_angle[G] > 0, T.lattice_angle[G], L)
-
-    def _refresh(self, rows: _Rows) -> None:
-        """Bring masks and the head of the observations up to date."""
-        phase = self.phase[rows]
-        self.observations[rows, 0] = self.G[rows]
-        self.observations[rows, 1] = phase
-        self.masks[rows] = self.vocabulary.base_masks[phase]
-        present = np.bincount(phase, minlength=_DONE + 1).tolist()
-        if present[_LETTER]:
-            self._open_letters(rows[phase == _LETTER])
-        if present[_ELEMENT]:
-            self._open_elements(rows[phase == _ELEMENT])
-        if present[_GROUP]:
-            for grammar, part in self._by_grammar(rows[phase == _GROUP]):
-                self.masks[part, self.vocabulary.first_group :] = grammar.probabilities[1:] > 0
-        if present[_GAMMA] and self.vocabulary.bins:
-            gamma = rows[phase == _GAMMA]
-            unit, bounds = self.vocabulary.unit[_GAMMA], self._gamma_bounds(gamma)
-            allowed = (unit >= bounds[:, :1]) & (unit <= bounds[:, 1:])
-            self.masks[gamma, N_SYMBOLS : self.vocabulary.first_group] = allowed
-
-    def _open_letters(self, rows: _Rows) -> None:
-        for grammar, part in self._by_grammar(rows):
-            letters = grammar.letters(self.G[part], self.site[part], self._first_letter[part], self._state[part])
+        for grammar, part in self._by_grammar(at(_LETTER)):
+            letters = grammar.letters(self.G[part], self._site[part], self._first_letter[part], self._state[part])
             self.masks[part, :N_LETTERS] = letters
+        if self._base_masks is self.vocabulary.base_masks:
+            self._restrict_elements(at(_ELEMENT))
+        if self.vocabulary.chooses_group:
+            for grammar, part in self._by_grammar(at(_GROUP)):
+                self.masks[part, self.vocabulary.first_group :] = grammar.probabilities[1:] > 0
+        if self.vocabulary.bins and len(gamma := at(_GAMMA)):
+            unit, bounds = (
+                self.vocabulary.unit[_GAMMA, N_SYMBOLS : self.vocabulary.first_group],
+                self._gamma_bounds(gamma),
+            )
+            inside = (unit >= bounds[:, :1]) & (unit <= bounds[:, 1:])
+            self.masks[gamma, N_SYMBOLS : self.vocabulary.first_group] = inside
 
-    def _open_elements(self, rows: _Rows) -> None:
+    def _restrict_elements(self, rows: _Rows) -> None:
         for grammar, part in self._by_grammar(rows):
-            G, site = self.G[part], self.site[part]
-            elements = grammar.elements(G, self.W[part, site], site, self._state[part], self.A[part])
+            A = self._values[part, 1:_FIRST_PARAMETER:5].astype(np.int64)
+            elements = grammar.elements(self.G[part], self._letter[part], self._site[part], self._state[part], A)
             self.masks[part, FIRST_ELEMENT:N_SYMBOLS] = elements
+
+    def _gamma_bounds(self, rows: _Rows) -> NDArray[np.float64]:
+        """Return the bounds (n, 2) of gamma's unit value."""
+        alpha, beta = self._values[rows, _FIRST_PARAMETER + 3], self._values[rows, _FIRST_PARAMETER + 4]
+        return angle_to_unit(gamma_bounds(alpha, beta))
+
+
+@lru_cache(maxsize=1)
+def _next_phase() -> NDArray[np.int64]:
+    """Return the phase after a decision (231, 28, 13), by group, letter of the site under construction, and phase."""
+    T = tables()
+    following = np.full((N_GROUPS + 1, N_LETTERS, len(Phase)), _DONE)
+    following[:, :, _GROUP] = _LETTER
+    following[:, 1:, _LETTER], following[:, 0, _LETTER] = (
+        _ELEMENT,
+        _LATTICE,
+    )  # letter 0 is STOP; every group has a free a
+    coordinate = T.next_coordinate  # (231, 28, 4), 3 where no free one is left
+    following[:, :, _ELEMENT:_LATTICE] = np.where(coordinate < 3, coordinate + _X, _LETTER)
+    following[:, :, _LATTICE:_DONE] = _LATTICE + T.next_parameter[:, None, 1:]
+    return following
+
+
+@lru_cache(maxsize=1)
+def _lattice_columns() -> NDArray[np.int64]:
+    """Return the columns (231, 6) that hold the parameters of a complete lattice, by group."""
+    T = tables()
+    constant = np.where(T.lattice_angle == 120, _SPARE - 1, _SPARE - 2)
+    return np.where(T.lattice_angle > 0, constant, _FIRST_PARAMETER + T.lattice_source)

@@ -94,11 +94,10 @@ class Vocabulary:
 
     @cached_property
     def unit(self) -> NDArray[np.float64]:
-        """Unit values of the bins (13, bins), a row for every phase."""
-        bins = np.arange(self.bins) / max(self.bins, 1)
-        unit = np.zeros((len(Phase), self.bins))
-        unit[Phase.X : Phase.DONE] = bins
-        unit[Phase.A : Phase.ALPHA] += 0.5 / max(self.bins, 1)
+        """Unit values of the ids (13, size) by phase, 0 where the id is no number."""
+        unit = np.zeros((len(Phase), self.size))
+        unit[Phase.X : Phase.DONE, N_SYMBOLS : self.first_group] = np.arange(self.bins) / max(self.bins, 1)
+        unit[Phase.A : Phase.ALPHA, N_SYMBOLS : self.first_group] += 0.5 / max(self.bins, 1)
         return unit
 
     @cached_property

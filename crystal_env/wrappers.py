@@ -132,15 +132,16 @@ class VectorMaskInObservation(VectorObservationWrapper):
 
 
 def _table(states: CrystalStates) -> dict[str, NDArray[Any]]:
-    W = states.W[:, :MAX_SITES].copy()
+    crystals = states.crystals(np.arange(len(states)))
+    W = crystals.W[:, :MAX_SITES]
     return {
-        "space_group": states.G.copy(),
+        "space_group": crystals.G,
         "phase": states.phase.copy(),
         "letters": W,
-        "elements": states.A[:, :MAX_SITES].copy(),
-        "multiplicities": tables().multiplicity[states.G[:, None], W],
-        "coordinates": states.XYZ[:, :MAX_SITES].astype(np.float32),
-        "lattice": states.L.astype(np.float32),
+        "elements": crystals.A[:, :MAX_SITES],
+        "multiplicities": tables().multiplicity[crystals.G[:, None], W],
+        "coordinates": crystals.XYZ[:, :MAX_SITES].astype(np.float32),
+        "lattice": crystals.L.astype(np.float32),
     }
 
 
