@@ -21,6 +21,7 @@ ActionMode = Literal["discrete", "continuous"]
 InvalidAction = Literal["terminate", "raise"]
 
 
+_NO_CRYSTALS = CrystalBatch.empty()
 _CONSTRAINTS = frozenset(inspect.signature(constraints).parameters)
 
 
@@ -175,7 +176,7 @@ class Episodes:
         ended = ~valid
         ended[finished] = True
         self.ended[rows] = ended
-        crystals = self.states.crystals(rows[finished])
+        crystals = self.states.crystals(rows[finished]) if len(finished) else _NO_CRYSTALS
         result = self._score(crystals) if len(finished) else None
         if result is not None:
             rewards[finished] = result.total

@@ -90,6 +90,11 @@ class CrystalStates:
         """
         return self._prefix[:, :-1]
 
+    @property
+    def _is_unrestricted(self) -> bool:
+        """Whether one grammar that restricts nothing but the elements is in force: then the phase tells them all."""
+        return self._base_masks is not self.vocabulary.base_masks
+
     def take(self, rows: _Rows) -> Self:
         """Return a copy that holds the given rows (n,), repeats allowed, to try several continuations."""
         new = copy.copy(self)
@@ -205,16 +210,12 @@ class CrystalStates:
         if self.vocabulary.chooses_group:
             self.G = np.where(phase == _GROUP, token - self.vocabulary.first_group + 1, self.G)
             self._prefix[:, 0] = self.G
+        if self._is_unrestricted:
+            return
         for grammar, part in self._by_grammar(np.flatnonzero(is_element)):
-            if not grammar.is_unrestricted:
-                state = grammar.advance(
-                    self.G[part],
-                    self._letter[part],
-                    token[part] - FIRST_ELEMENT + 1,
-                    self._site[part],
-                    self._state[part],
-                )
-                self._state[part] = state
+            Z = token[part] - FIRST_ELEMENT + 1
+            place = self.G[part], self._letter[part], Z, self._site[part]
+            self._state[part] = grammar.advance(*place, self._state[part])
 
     def _move_on(self, active: NDArray[np.bool_], phase: NDArray[np.int64]) -> None:
         """Find the next phase of all rows that were active in ``phase``."""
@@ -260,7 +261,7 @@ class CrystalStates:
         for grammar, part in self._by_grammar(at(_LETTER)):
             letters = grammar.letters(self.G[part], self._site[part], self._first_letter[part], self._state[part])
             self.masks[part, :N_LETTERS] = letters
-        if self._base_masks is self.vocabulary.base_masks:
+        if not self._is_unrestricted:
             self._restrict_elements(at(_ELEMENT))
         if self.vocabulary.chooses_group:
             for grammar, part in self._by_grammar(at(_GROUP)):
