@@ -26,7 +26,7 @@ _HEAD = """# CrystalGen-v0
 import crystal_env
 import gymnasium as gym
 
-env = gym.make("CrystalGen-v0")               # or "crystal_env:CrystalGen-v0", without the first import
+env = gym.make("CrystalGen-v0")  # or "crystal_env:CrystalGen-v0", without the first import
 venv = gym.make_vec("CrystalGen-v0", num_envs=64)
 ```
 """
