@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
+_NOT_COPIED = ("action_mask", "final_info", "final_obs")  # masks are asked for, last observations have another name
+
 
 class CrystalVecEnv(VecEnv):
     """Lets stable-baselines3 train on a natively batched `CrystalGenVectorEnv`, wrapped or not.
@@ -59,7 +61,7 @@ class CrystalVecEnv(VecEnv):
         done = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for row in np.flatnonzero(done):
-            infos[row] = _row_of(info["final_info"], int(row))
+            infos[row] = _row_of(info, int(row)) | _row_of(info["final_info"], int(row))
             infos[row]["terminal_observation"] = info["final_obs"][row]
             infos[row]["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
         return observations, rewards.astype(np.float32), done, infos
@@ -109,6 +111,7 @@ def _row_of(info: dict[str, Any], row: int) -> dict[str, Any]:
     """Return the info of one copy out of the batched one."""
     single = {}
     for key, value in info.items():
-        if not key.startswith("_") and info[f"_{key}"][row]:
+        present = info.get(f"_{key}")  # wrappers of Gymnasium's leave it out inside their own entries
+        if not key.startswith("_") and key not in _NOT_COPIED and (present is None or present[row]):
             single[key] = _row_of(value, row) if isinstance(value, dict) else value[row]
     return single

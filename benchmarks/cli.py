@@ -18,11 +18,14 @@ def hull() -> None:
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; without arguments show what there is."""
     args = list(sys.argv[1:] if args is None else args)
-    if args[:1] == ["hull"]:
-        rewards.cli.main(args[1:] or ["--help"])
-    else:
-        commands: dict[str, Any] = {"demo": demo.main, "hull": hull}
-        subcommand_cli_from_dict(commands, args=args or ["--help"], prog="crystalgen", config=(OmitArgPrefixes,))
+    try:
+        if args[:1] == ["hull"]:
+            rewards.cli.main(args[1:] or ["--help"])
+        else:
+            commands: dict[str, Any] = {"demo": demo.main, "hull": hull}
+            subcommand_cli_from_dict(commands, args=args or ["--help"], prog="crystalgen", config=(OmitArgPrefixes,))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"crystalgen: {error}") from error
 
 
 if __name__ == "__main__":

@@ -85,6 +85,8 @@ class Record(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
+        if not self._rollout:  # no crystal was finished
+            return
         energy, stable = np.mean(self._rollout, axis=0)
         self.curve.append((self.num_timesteps, float(energy), float(stable)))
         self.logger.record("rollout/e_above_hull", energy)

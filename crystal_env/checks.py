@@ -1,9 +1,9 @@
 """Whether arrays make a crystal of the grammar."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from crystal_env.geometry import angle_volume
 from crystal_env.wyckoff import MAX_SITES, N_ELEMENTS, N_GROUPS, tables
@@ -12,13 +12,29 @@ if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
 
 
+def as_numbers(name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
+    """Return a copy of an array in another dtype.
+
+    Raises:
+        ValueError: if the values are no numbers, or not whole where they have to be.
+    """
+    try:
+        given = np.array(values)
+        array = given.astype(dtype)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} must be an array of numbers, got {values!r}") from error
+    if array.dtype.kind == "i" and not np.array_equal(array, given):
+        raise ValueError(f"{name} must hold whole numbers, got {given.tolist()}")
+    return array
+
+
 def check_crystal(crystal: "Crystal") -> None:
     """Check group, letters, elements, coordinates and lattice.
 
     Raises:
         ValueError: saying what is wrong.
     """
-    T, G, W, n = tables(), crystal.G, crystal.W, len(crystal.W)
+    T, G, W, n = tables(), crystal.G, crystal.W, crystal.W.size
     if isinstance(G, bool) or not isinstance(G, int | np.integer) or not 1 <= G <= N_GROUPS:
         raise ValueError(f"space group G must be an integer from 1 to {N_GROUPS}, got {G!r}")
     if W.ndim != 1 or not 1 <= n <= MAX_SITES:

@@ -116,7 +116,9 @@ def constraints(
     Raises:
         ValueError: naming the argument that is malformed or contradicts another.
     """
-    allowed = set(range(1, N_ELEMENTS + 1)) if elements is None else set(atomic_numbers(elements))
+    allowed = set(range(1, N_ELEMENTS + 1)) if elements is None else set(_elements("elements", elements))
+    if not isinstance(exclude_radioactive, bool | np.bool_):
+        raise ValueError(f"exclude_radioactive must be True or False, got {exclude_radioactive!r}")
     if exclude_radioactive:
         allowed -= RADIOACTIVE
     composition = None if formula is None else _formula(formula)
@@ -125,7 +127,7 @@ def constraints(
         allowed = {z for z, _ in composition}
     if not allowed:
         raise ValueError("elements leaves no element to use")
-    required = atomic_numbers(required_elements)
+    required = _elements("required_elements", required_elements)
     _require(set(required), allowed, "required_elements")
     letters = None if wyckoff_letters is None else _letters(wyckoff_letters)
     n_sites = _integer("max_sites", max_sites, 1, MAX_SITES)
@@ -162,13 +164,26 @@ def _integer(name: str, value: Any, low: int, high: int | None) -> int:
     return int(value)
 
 
+def _listed(name: str, value: Any) -> list[Any]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a list, got {value!r}")
+    return list(value)
+
+
+def _elements(name: str, value: Any) -> tuple[int, ...]:
+    try:
+        return atomic_numbers(_listed(name, value))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
 def _space_group(value: Any) -> int | tuple[int, ...] | tuple[float, ...] | str:
     if isinstance(value, str):
         if value not in ("mp20", "agent"):
             raise ValueError(f"space_group must be a number, a list, 230 weights, 'mp20' or 'agent', got {value!r}")
         return value
     if np.ndim(value) == 0:
-        return _integer("space_group", value, 1, N_GROUPS)
+        return _integer("space_group", value.item() if isinstance(value, np.ndarray) else value, 1, N_GROUPS)
     entries = list(value)
     if len(entries) == N_GROUPS and sorted(entries) != list(range(1, N_GROUPS + 1)):
         weights = np.asarray(entries, np.float64)
@@ -204,23 +219,28 @@ def _require(needed: set[int], allowed: set[int], name: str) -> None:
 def _letters(letters: Any) -> tuple[int, ...]:
     if not isinstance(letters, str) or not 1 <= len(letters) <= MAX_SITES:
         raise ValueError(f"wyckoff_letters must be a string of 1 to {MAX_SITES} letters, got {letters!r}")
-    indices = tuple(letter_index(letter) for letter in letters)
+    try:
+        indices = tuple(letter_index(letter) for letter in letters)
+    except ValueError as error:
+        raise ValueError(f"wyckoff_letters: {error}") from error
     if list(indices) != sorted(indices):
         raise ValueError(f"wyckoff_letters must be in the order a...z, A, got {letters!r}")
     return indices
 
 
 def _site_elements(lists: Any) -> tuple[tuple[int, ...] | None, ...]:
-    if isinstance(lists, str) or len(lists) > MAX_SITES:
-        raise ValueError(f"site_elements must list the elements of at most {MAX_SITES} sites, got {lists!r}")
-    entries = tuple(None if entry is None else atomic_numbers(entry) for entry in lists)
+    lists = _listed("site_elements", lists)
+    if len(lists) > MAX_SITES:
+        raise ValueError(f"site_elements must list the elements of at most {MAX_SITES} sites, got {len(lists)}")
+    entries = tuple(None if e is None else _elements(f"site_elements[{i}]", e) for i, e in enumerate(lists))
     if () in entries:
         raise ValueError(f"site_elements allows no element at site {entries.index(())}")
     return entries
 
 
 def _tied_sites(groups: Any) -> tuple[tuple[int, ...], ...]:
-    tied = tuple(tuple(sorted(_integer("tied_sites", i, 0, MAX_SITES - 1) for i in group)) for group in groups)
+    listed = [_listed("tied_sites, a list of lists,", group) for group in _listed("tied_sites", groups)]
+    tied = tuple(tuple(sorted(_integer("tied_sites", i, 0, MAX_SITES - 1) for i in group)) for group in listed)
     flat = [i for group in tied for i in group]
     if len(set(flat)) < len(flat) or any(len(group) < 2 for group in tied):
         raise ValueError(f"tied_sites must be groups of two or more sites, each site in one group, got {groups!r}")

@@ -1,6 +1,7 @@
 """The crystal and the batch of crystals: the one data type that flows through the project."""
 
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crystal_env import geometry, text
-from crystal_env.checks import check_crystal
+from crystal_env.checks import as_numbers, check_crystal
 from crystal_env.elements import SYMBOLS
 from crystal_env.wyckoff import LETTERS, N_ELEMENTS, N_SLOTS, tables
 
@@ -107,15 +108,18 @@ class CrystalBatch:
 
     def save(self, path: str | Path) -> None:
         """Save as a compressed npz file."""
-        np.savez_compressed(path, G=self.G, W=self.W, A=self.A, XYZ=self.XYZ, L=self.L, allow_pickle=False)
+        with open(path, "wb") as file:
+            np.savez_compressed(file, G=self.G, W=self.W, A=self.A, XYZ=self.XYZ, L=self.L, allow_pickle=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file written by `save`.
 
         Raises:
-            ValueError: if an array is missing or has the wrong shape.
+            ValueError: if it is no such file, an array is missing or has the wrong shape.
         """
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is no file of crystals: it is no npz archive, or there is none")
         with np.load(path, allow_pickle=False) as file:
             missing = {"G", "W", "A", "XYZ", "L"} - set(file.files)
             if missing:
@@ -218,6 +222,9 @@ class Crystal:
         XYZ (n, 3): fractional coordinates of the representatives, in [0, 1) and on the letter's first operation.
         L (6,): lattice parameters a, b, c in Å and alpha, beta, gamma in degrees of the conventional cell.
 
+    Coordinates and lattice parameters that are fixed by symmetry are set to their exact values, where those given are
+    within 0.001 of them.
+
     Raises:
         ValueError: if the arrays do not make a crystal of the grammar; the message says why.
     """
@@ -231,8 +238,12 @@ class Crystal:
     def __post_init__(self) -> None:
         for name in ("W", "A", "XYZ", "L"):
             dtype = np.float64 if name in ("XYZ", "L") else np.int64
-            object.__setattr__(self, name, np.array(getattr(self, name), dtype))
+            object.__setattr__(self, name, as_numbers(name, getattr(self, name), dtype))
         check_crystal(self)
+        T, G = tables(), int(self.G)
+        object.__setattr__(self, "G", G)
+        object.__setattr__(self, "XYZ", geometry.representatives(G, self.W, self.XYZ))
+        object.__setattr__(self, "L", np.where(T.lattice_angle[G] > 0, T.lattice_angle[G], self.L[T.lattice_source[G]]))
 
     @classmethod
     def _trusted(

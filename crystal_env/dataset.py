@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 _CHUNK = 64
-_FORMAT = 1  # part of the cache key: raise it when the tokens of an unchanged file change
+_FORMAT = 2  # part of the cache key: raise it when the tokens of an unchanged file change
 
 
 @dataclass(frozen=True)

@@ -69,11 +69,11 @@ class CrystalGenEnv(gym.Env):
 
     | key | value |
     |---|---|
-    | `crystal` | the `crystal_env.Crystal`; absent after an invalid action |
-    | `reward_terms` | dict of floats, the numbers the reward is made of, always the same keys |
-    | `is_success` | bool, by the reward's own criterion |
-    | `reward_failure` | None, or why the crystal could not be scored |
     | `invalid_action` | bool |
+    | `is_success` | bool, by the reward's own criterion; absent if `reward` is None |
+    | `crystal` | the `crystal_env.Crystal`; absent after an invalid action |
+    | `reward_terms` | dict of floats, what the reward is made of, always the same keys; only for a scored `crystal` |
+    | `reward_failure` | None, or why the crystal could not be scored; only with `reward_terms` |
 
     ## Arguments
 
@@ -178,7 +178,7 @@ class CrystalGenEnv(gym.Env):
         return self._episodes.states.unit_bounds(0)
 
     def render(self) -> Any:
-        """Return the text of section "ansi", the picture (H, W, 3) of "rgb_array", or show it on the screen."""
+        """Return the text form so far ("ansi") or a picture (H, W, 3) ("rgb_array"), or show it ("human")."""
         if self.render_mode is None:
             gym.logger.warn("render() needs a render_mode, such as gym.make('CrystalGen-v0', render_mode='ansi')")
             return None

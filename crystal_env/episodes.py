@@ -89,8 +89,8 @@ class Episodes:
             raise ValueError(f"action_mode must be 'discrete' or 'continuous', got {action_mode!r}")
         if invalid_action not in ("terminate", "raise"):
             raise ValueError(f"invalid_action must be 'terminate' or 'raise', got {invalid_action!r}")
-        if not np.isfinite(invalid_reward):
-            raise ValueError(f"invalid_reward must be finite, got {invalid_reward}")
+        if not isinstance(invalid_reward, int | float | np.number) or not np.isfinite(invalid_reward):
+            raise ValueError(f"invalid_reward must be a finite number, got {invalid_reward!r}")
         if action_mode == "discrete" and bins == 0:
             raise ValueError("bins must be a positive multiple of 24, got 0")
         self._constraint_kwargs = constraint_kwargs
@@ -141,8 +141,10 @@ class Episodes:
             raise ValueError(f"options of reset must be among {sorted(_CONSTRAINTS)}, got {unknown}")
         grammar = compile_grammar(constraints(**{**self._constraint_kwargs, **options}))
         if grammar.constraints.chooses_group != self.vocabulary.chooses_group:
+            made, wanted = self.grammar.constraints.in_words(), grammar.constraints.in_words()
             raise ValueError(
-                "space_group='agent' changes the action space: choose it when the environment is made, not at reset"
+                f"space_group = {wanted.get('space_group', 'mp20')} has another action space than the environment's "
+                f"space_group = {made.get('space_group', 'mp20')}: it can only be set when the environment is made"
             )
         return grammar
 

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.constraints import Constraints
-from crystal_env.transitions import ElementClasses, count_transitions, memory_transitions
+from crystal_env.transitions import ElementClasses, count_transitions, memory_transitions, n_states
 from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS, tables
 
 _Index = NDArray[np.int64]
 
-_MAX_TABLE = 100_000_000  # entries of all tables together
+_MAX_TABLE = 30_000_000  # entries of a table
 _CHUNK = 2_000_000  # entries worked on at once
 
 _BIT = np.left_shift(np.uint32(1), np.arange(N_LETTERS + 1, dtype=np.uint32))
@@ -45,15 +45,16 @@ class Grammar:
         groups = np.flatnonzero(weights)
         self._classes = ElementClasses(constraints)
         multiplicities, self._multiplicity_index = np.unique(tables().primitive_multiplicity, return_inverse=True)
+        self.dead = n_states(constraints, self._classes)
+        size = len(groups) * (constraints.max_sites + 1) + len(multiplicities) * self._classes.n
+        if size * (self.dead + 1) > _MAX_TABLE:
+            raise ValueError(
+                f"constraints {constraints.in_words()} have {self.dead} states in each of {len(groups)} space groups, "
+                "too many to tabulate: lower max_atoms, require fewer elements, list fewer groups or tie fewer sites"
+            )
         self._next_counts, self._complete = count_transitions(constraints, self._classes, multiplicities)
         self._next_memory = memory_transitions(constraints, self._classes)
         self._n_memories = self._next_memory.shape[2]
-        self.dead = len(self._complete) * self._n_memories
-        if 2 * len(groups) * (constraints.max_sites + 1) * (self.dead + 1) > _MAX_TABLE:
-            raise ValueError(
-                f"constraints {constraints.in_words()} have {self.dead} states in each of {len(groups)} space groups, "
-                "too many to tabulate: lower max_atoms, list fewer space groups or tie fewer sites"
-            )
         self._slot = np.full(N_GROUPS + 1, -1)
         self._slot[groups] = np.arange(len(groups))
         self._letters, self._completable = self._tabulate(groups)
@@ -179,7 +180,7 @@ class Grammar:
         return can & exists[:, :, None]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def compile_grammar(constraints: Constraints) -> Grammar:
     """Return the grammar of constraints, made once and kept."""
     return Grammar(constraints)

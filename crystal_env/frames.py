@@ -56,7 +56,7 @@ class Window:
     def __init__(self) -> None:
         from matplotlib import pyplot
 
-        self._figure: Figure = pyplot.figure("CrystalGen", figsize=(6.4, 6.4))
+        self._figure: Figure = pyplot.figure(figsize=(6.4, 6.4))
         self._axes = self._figure.add_axes((0.0, 0.0, 1.0, 1.0))
 
     def show(self, picture: NDArray[np.uint8]) -> None:

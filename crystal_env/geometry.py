@@ -31,6 +31,20 @@ class AtomArrays(NamedTuple):
     is_site: NDArray[np.bool_]
 
 
+def representatives(G: int | NDArray[np.int64], W: NDArray[np.int64], XYZ: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return points (n, 3) with the coordinates that the letters (n,) fix filled in, the free ones as they are.
+
+    The same numbers give the same bits, whatever the batch.
+    """
+    T = tables()
+    R, free = T.projection[G, W], T.free_coordinates[G, W]
+    x, y, z = XYZ[:, None].transpose(2, 0, 1)  # (n, 1) each
+    points = R[:, :, 0] * x + R[:, :, 1] * y + R[:, :, 2] * z + R[:, :, 3]
+    points -= np.floor(points)
+    points[points >= 1 - 1e-12] = 0.0
+    return np.where(free, XYZ, points) + 0.0  # no minus zero
+
+
 def lattice_vectors(L: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return lattice vectors as rows (B, 3, 3) in Å for lattice parameters (B, 6) in Å and degrees."""
     cos, sin = np.cos(np.radians(L[:, 3:])), np.sin(np.radians(L[:, 3:]))

@@ -3,6 +3,7 @@
 import importlib
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -101,7 +102,8 @@ class Scorer:
 
     A reward that raises or returns the wrong number of values is asked again crystal by crystal, so that only the
     culprits get the floor; a value that is not finite becomes the floor. The reason stands in ``failures``, and each
-    new kind of error is also a `RuntimeWarning`.
+    new kind of error is also a `RuntimeWarning`. Terms that a failed crystal lacks are the floor too, but success is 0;
+    before any crystal was scored, their names are not known.
     """
 
     def __init__(self, reward: Reward, floor: float) -> None:
@@ -128,34 +130,39 @@ class Scorer:
         return self._complete(results)
 
     def _checked(self, crystals: CrystalBatch) -> RewardResult:
-        result = self.reward(crystals)
+        """Call the reward with a copy, which it may change, and return its numbers as arrays of the right shape."""
+        result = self.reward(crystals[np.arange(len(crystals))])
         if not isinstance(result, RewardResult):
             total = np.asarray(result, np.float64)
             result = RewardResult(total, {}, np.full(total.shape, None, object))
-        columns = {"total": result.total, "failures": result.failures, **result.terms}
-        for name, column in columns.items():
-            if np.shape(column) != (len(crystals),):
-                raise ValueError(f"reward returned {name} of shape {np.shape(column)} for {len(crystals)} crystals")
-        return result
+        reasons = [None if failure is None else str(failure) for failure in result.failures]
+        columns = {
+            name: np.asarray(values, np.float64) for name, values in {"total": result.total, **result.terms}.items()
+        }
+        failures = np.array([*reasons, None], object)[:-1]  # an array of objects, whatever their number
+        for name, column in {**columns, "failures": failures}.items():
+            if column.shape != (len(crystals),):
+                raise ValueError(f"reward returned {name} of shape {column.shape} for {len(crystals)} crystals")
+        return RewardResult(columns.pop("total"), columns, failures)
 
     def _failed(self, error: Exception) -> RewardResult:
         reason = f"{type(error).__name__}: {error}"
-        if reason not in self._warned:
-            self._warned.add(reason)
-            warnings.warn(f"the reward failed, its crystal gets {self.floor}: {reason}", RuntimeWarning, stacklevel=2)
+        if type(error).__name__ not in self._warned:
+            self._warned.add(type(error).__name__)
+            with suppress(RuntimeWarning):  # where warnings are errors, nothing may be lost either
+                warnings.warn(f"the reward failed, a crystal gets {self.floor}: {reason}", RuntimeWarning, stacklevel=2)
         return RewardResult(np.array([self.floor]), {}, np.array([reason], object))
 
     def _complete(self, results: list[RewardResult]) -> RewardResult:
         """Join results, give all the same terms, and replace what is not finite by the floor."""
         self._terms += [name for result in results for name in result.terms if name not in self._terms]
-        total = np.concatenate([np.zeros(0), *(np.asarray(result.total, np.float64) for result in results)])
+        total = np.concatenate([np.zeros(0), *(result.total for result in results)])
         failures = np.concatenate([np.zeros(0, object), *(result.failures for result in results)])
         bad = ~np.isfinite(total)
         failures[bad] = [f"the reward is {value}" for value in total[bad]]
-        total = np.where(bad, self.floor, total)
         terms = {}
         for name in self._terms:
-            parts = [np.asarray(r.terms.get(name, np.full(len(r.total), self.floor)), np.float64) for r in results]
-            values = np.concatenate([np.zeros(0), *parts])
-            terms[name] = np.where(np.isfinite(values), values, self.floor)
-        return RewardResult(total, terms, failures)
+            fill = 0.0 if name == "success" else self.floor
+            values = np.concatenate([np.zeros(0), *(r.terms.get(name, np.full(len(r.total), fill)) for r in results)])
+            terms[name] = np.where(np.isfinite(values), values, fill)
+        return RewardResult(np.where(bad, self.floor, total), terms, failures)

@@ -1,6 +1,7 @@
 """From any structure to sites on Wyckoff positions of the standard cell."""
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,10 @@ _Fields = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], 
 
 _SHORTEST_VECTOR, _LONGEST_VECTOR = 0.1, 1e4  # Å
 _SMALLEST_VOLUME = 1e-4  # of the cell with lattice vectors of length 1
+_GROUP_IN_CIF = re.compile(
+    r"^\s*(_\S*space_group_name_H-M\S*|_\S*Int_Tables_number|_space_group_IT_number)[ \t]+(.+)$",
+    re.MULTILINE | re.IGNORECASE,
+)
 _SETTING = moyopy.Setting.standard()
 
 
@@ -92,12 +97,22 @@ def read(source: str | Path) -> "Structure":
     if not is_text and not Path(source).is_file():
         raise ValueError(f"no such structure file: {source}")
     try:
-        with warnings.catch_warnings():  # pymatgen comments on rounded coordinates and missing symmetry
-            warnings.simplefilter("ignore")
-            return Structure.from_str(str(source), fmt="cif") if is_text else Structure.from_file(source)
+        with warnings.catch_warnings(record=True) as remarks:  # of pymatgen, on rounded coordinates and the like
+            warnings.simplefilter("always")
+            structure = Structure.from_str(str(source), fmt="cif") if is_text else Structure.from_file(source)
     except Exception as error:  # pymatgen's readers raise whatever the text makes them stumble on
         shown = "CIF text" if is_text else str(source)
         raise ValueError(f"{shown} cannot be read as a structure: {type(error).__name__}: {error}") from error
+    if any("Defaulting to P1" in str(remark.message) for remark in remarks):
+        _refuse_lost_symmetry(str(source) if is_text else Path(source).read_text(errors="replace"))
+    return structure
+
+
+def _refuse_lost_symmetry(cif: str) -> None:
+    """Refuse a CIF whose space group pymatgen did not understand: it would be another crystal without it."""
+    for name, value in _GROUP_IN_CIF.findall(cif):
+        if value.strip().strip("'\"").replace(" ", "") not in ("P1", "1", "?", "."):
+            raise ValueError(f"CIF gives {name} {value.strip()}, but no symmetry operations that can be read")
 
 
 def standardise(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
 from crystal_env.feasibility import Grammar
+from crystal_env.geometry import representatives
 from crystal_env.vocabulary import (
     FIRST_ELEMENT,
     N_SYMBOLS,
@@ -73,6 +74,7 @@ class CrystalStates:
         self._grammar = np.zeros(size, np.int64)
         self._grammars: list[Grammar] = []
         self._base_masks = vocabulary.base_masks
+        self._is_unrestricted = False  # one grammar restricts nothing but the elements: then the phase tells them all
 
     def __len__(self) -> int:
         return len(self.phase)
@@ -89,11 +91,6 @@ class CrystalStates:
         The array itself, to be copied before it leaves.
         """
         return self._prefix[:, :-1]
-
-    @property
-    def _is_unrestricted(self) -> bool:
-        """Whether one grammar that restricts nothing but the elements is in force: then the phase tells them all."""
-        return self._base_masks is not self.vocabulary.base_masks
 
     def take(self, rows: _Rows) -> Self:
         """Return a copy that holds the given rows (n,), repeats allowed, to try several continuations."""
@@ -169,15 +166,11 @@ class CrystalStates:
 
     def crystals(self, rows: _Rows) -> CrystalBatch:
         """Return crystals (n,) as far as they are decided, as a batch of their own; what is not decided is 0."""
-        T, G, values = tables(), self.G[rows], self._values[rows]
+        G, values = self.G[rows], self._values[rows]
         sites = values[:, :_FIRST_PARAMETER].reshape(len(rows), N_SLOTS, 5)
         W, A, XYZ = sites[:, :, 0].astype(np.int64), sites[:, :, 1].astype(np.int64), sites[:, :, 2:].copy()
         row, slot = np.nonzero(np.arange(N_SLOTS) < self._site[rows, None])
-        projection = T.projection[G[row], W[row, slot]]  # (sites, 3, 4)
-        points = (projection[:, :, :3] @ XYZ[row, slot][:, :, None])[:, :, 0] + projection[:, :, 3]
-        points -= np.floor(points)
-        points[points >= 1 - 1e-12] = 0.0
-        XYZ[row, slot] = points
+        XYZ[row, slot] = representatives(G[row], W[row, slot], XYZ[row, slot])
         L = values[:, _FIRST_PARAMETER : _FIRST_PARAMETER + 6].copy()
         finished = np.flatnonzero(self.phase[rows] == _DONE)
         L[finished] = values[finished[:, None], _lattice_columns()[G[finished]]]
@@ -187,7 +180,10 @@ class CrystalStates:
         """Return the bounds of the unit value that one crystal may be given next, (0, 1) but for a free gamma."""
         if self.phase[row] != _GAMMA:
             return 0.0, 1.0
-        low, high = self._gamma_bounds(np.array([row]))[0]
+        exact = self._gamma_bounds(np.array([row]))[0]
+        low, high = exact.astype(np.float32)  # the precision of actions: both ends are to be allowed
+        low = low if low >= exact[0] else np.nextafter(low, np.float32(1))
+        high = high if high <= exact[1] else np.nextafter(high, np.float32(0))
         return float(low), float(high)
 
     def _write(
@@ -242,7 +238,8 @@ class CrystalStates:
         self._grammar[rows] = kept.index(grammar)
         self._grammars = kept
         self._base_masks = self.vocabulary.base_masks
-        if len(kept) == 1 and grammar.is_unrestricted:  # then what the phase alone tells includes the elements
+        self._is_unrestricted = len(kept) == 1 and grammar.is_unrestricted
+        if self._is_unrestricted:
             self._base_masks = self._base_masks.copy()
             self._base_masks[_ELEMENT, FIRST_ELEMENT:N_SYMBOLS] = grammar.element_mask
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.elements import SYMBOLS, atomic_number
-from crystal_env.wyckoff import LETTERS, N_GROUPS, letter_index, tables
+from crystal_env.wyckoff import LETTERS, N_GROUPS, letter_index
 
 _Fields = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 
@@ -51,7 +51,7 @@ def parse(string: str) -> _Fields:
     A = np.array([atomic_number(site[1]) for site in sites])
     XYZ = np.array([[_value(c) % 1 for c in site[2:]] for site in sites])
     L = np.array([_value(p) for p in parts[-6:]])
-    return G, W, A, _project(G, W, XYZ), L
+    return G, W, A, XYZ, L
 
 
 def _value(part: str) -> float:
@@ -61,12 +61,3 @@ def _value(part: str) -> float:
     if denominator and not int(denominator):
         raise ValueError(f"expected a number such as 0.25, 1/4 or 5.1, got {part!r}")
     return float(Fraction(part)) if denominator else float(numerator)
-
-
-def _project(G: int, W: NDArray[np.int64], XYZ: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Replace coordinates that the letter fixes by their exact values, where they agree to rounding."""
-    projection = tables().projection[G, W]
-    exact = np.einsum("nij,nj->ni", projection[:, :, :3], XYZ) + projection[:, :, 3]
-    exact -= np.floor(exact)
-    off = exact - XYZ
-    return np.where(np.abs(off - np.rint(off)) < 1e-3, exact, XYZ)

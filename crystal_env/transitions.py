@@ -1,5 +1,7 @@
 """How a new site changes what the constraints still ask for: the states and steps of the feasibility tables."""
 
+from math import prod
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +33,23 @@ class ElementClasses:
             self.of_element[members] = index
 
 
+def largest_counts(constraints: Constraints) -> list[int]:
+    """Return the limit of every count: atoms of the formula's elements or all atoms, then 1 per required element."""
+    formula, required = constraints.formula or (), constraints.required_elements
+    if formula:
+        multiple = (constraints.max_atoms or 0) // sum(count for _, count in formula)
+        atoms = [count * multiple for _, count in formula]
+    else:
+        atoms = [] if constraints.max_atoms is None else [constraints.max_atoms]
+    return atoms + [1] * len(required)
+
+
+def n_states(constraints: Constraints, classes: ElementClasses) -> int:
+    """Return the number of states, without listing them."""
+    counts = prod(largest + 1 for largest in largest_counts(constraints))
+    return counts * (classes.n + 1) ** len(constraints.tied_sites)
+
+
 def count_transitions(
     constraints: Constraints, classes: ElementClasses, multiplicities: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -40,17 +59,12 @@ def count_transitions(
     every required element. ``S`` numbers their combinations, 0 being none.
     """
     formula, required = constraints.formula or (), constraints.required_elements
-    largest: list[int] = []  # of every count
-    gain: list[list[int]] = []  # atoms per site atom, by count and class
-    if formula:
-        multiple = (constraints.max_atoms or 0) // sum(count for _, count in formula)
-        largest += [count * multiple for _, count in formula]
-        gain += [[int(members == [z]) for members in classes.members] for z, _ in formula]
-    elif constraints.max_atoms is not None:
-        largest, gain = [constraints.max_atoms], [[1] * classes.n]
-    n_summed = len(largest)
-    largest += [1] * len(required)
-    gain += [[int(members == [z]) for members in classes.members] for z in required]
+    largest = largest_counts(constraints)
+    n_summed = len(largest) - len(required)
+    counted = [z for z, _ in formula] + list(required)
+    gain = [[int(members == [z]) for members in classes.members] for z in counted]
+    if not formula and n_summed:
+        gain.insert(0, [1] * classes.n)
     shape = tuple(size + 1 for size in largest)
     counts = np.indices(shape).reshape(len(shape), -1) if shape else np.zeros((0, 1), np.int64)  # (D, S)
     grown = counts[:, None, None] + np.array(gain, np.int64).reshape(-1, 1, classes.n, 1) * np.reshape(

@@ -122,7 +122,8 @@ class CrystalGenVectorEnv(VectorEnv):
             seeds = [int(seeds) + i for i in range(self.num_envs)]
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed must be an integer or a list of {self.num_envs} seeds, got {len(seeds)}")
-        self._seed([seed if row in set(rows.tolist()) else None for row, seed in enumerate(seeds)])
+        chosen = set(rows.tolist())
+        self._seed([seed if row in chosen else None for row, seed in enumerate(seeds)])
         self._episodes.start(rows, [self._generators[row] for row in rows], grammar)
         return self._observations(), self._info(rows)
 

@@ -74,8 +74,14 @@ class Vocabulary:
     chooses_group: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.bins, bool) or not isinstance(self.bins, int) or self.bins < 0 or self.bins % 24:
+        if (
+            isinstance(self.bins, bool)
+            or not isinstance(self.bins, int | np.integer)
+            or self.bins < 0
+            or self.bins % 24
+        ):
             raise ValueError(f"bins must be a positive multiple of 24, got {self.bins!r}")
+        object.__setattr__(self, "bins", int(self.bins))
 
     @property
     def first_group(self) -> int:

@@ -87,7 +87,8 @@ class MaskInObservation(gym.ObservationWrapper, RecordConstructorArgs):
         mask_key: str = "action_mask",
         dtype: DTypeLike = np.int8,
     ) -> None:
-        RecordConstructorArgs.__init__(self, obs_key=obs_key, mask_key=mask_key, dtype=dtype)
+        name = np.dtype(dtype).name  # a word, so that specs can be written as JSON
+        RecordConstructorArgs.__init__(self, obs_key=obs_key, mask_key=mask_key, dtype=name)
         gym.ObservationWrapper.__init__(self, env)
         self._keys, self._dtype = (obs_key, mask_key), np.dtype(dtype)
         size = self.unwrapped.vocabulary.size  # type: ignore[attr-defined]

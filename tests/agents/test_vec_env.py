@@ -51,6 +51,17 @@ def test_steps_and_ends_are_those_of_the_native_environment():
     assert ends > 30
 
 
+def test_episode_statistics_of_gymnasium_reach_the_infos():
+    adapter = CrystalVecEnv(gym.wrappers.vector.RecordEpisodeStatistics(make()))
+    adapter.reset()
+    rng, episodes = np.random.default_rng(0), []
+    for _ in range(60):
+        _, _, done, infos = adapter.step(sample_masked(np.stack(adapter.env_method("action_masks")), rng))
+        episodes += [infos[row]["episode"] for row in np.flatnonzero(done)]
+    assert episodes
+    assert all(set(episode) >= {"r", "l"} and episode["l"] > 2 for episode in episodes)
+
+
 def test_options_may_differ_from_copy_to_copy():
     adapter = CrystalVecEnv(make(3))
     adapter.set_options([{"space_group": 225}, {"space_group": 194}, {"space_group": 62}])

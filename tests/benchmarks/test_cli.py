@@ -26,3 +26,18 @@ def test_help_is_shown(command, capsys):
         main(command)
     assert end.value.code == 0
     assert "usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["hull", "info", "nothing-there"], "nothing-there"),
+        (["hull", "check", "missing.csv"], "missing.csv"),
+        (["demo", "--num-envs", "0"], "num_envs must be a positive integer"),
+    ],
+)
+def test_mistakes_of_users_end_with_one_line(command, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message) as end:
+        main(command)
+    assert str(end.value).startswith("crystalgen: ")

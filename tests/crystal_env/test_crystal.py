@@ -169,3 +169,19 @@ def test_a_function_is_told_of_what_cannot_be_written_down(rock_salt):
     assert len(batch) == 1
     assert list(told) == [0]
     assert isinstance(told[0], ValueError)
+
+
+def test_numbers_that_must_be_whole_are_not_cut_off():
+    with pytest.raises(ValueError, match="W must hold whole numbers"):
+        Crystal(225, [1.9], [11], [[0, 0, 0]], [5, 5, 5, 90, 90, 90])
+    with pytest.raises(ValueError, match="XYZ must be an array of numbers"):
+        Crystal(225, [1], [11], [["x", 0, 0]], [5, 5, 5, 90, 90, 90])
+
+
+def test_saving_takes_any_name_and_loading_says_what_is_no_file_of_crystals(batch, tmp_path):
+    batch.save(tmp_path / "crystals")
+    assert len(CrystalBatch.load(tmp_path / "crystals")) == len(batch)
+    (tmp_path / "words.npz").write_text("no archive")
+    for name in ("words.npz", "nothing"):
+        with pytest.raises(ValueError, match="is no file of crystals"):
+            CrystalBatch.load(tmp_path / name)

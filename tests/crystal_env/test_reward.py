@@ -176,3 +176,40 @@ def test_rewards_are_resolved_by_name_class_function_and_instance(batch):
 def test_what_is_no_reward_is_refused(reward, message):
     with pytest.raises(ValueError, match=message):
         resolve_reward(reward)
+
+
+def test_numbers_that_are_none_give_the_floor_and_harm_no_later_batch(batch):
+    def spells(crystals):
+        words = np.array([crystal.formula for crystal in crystals])
+        return RewardResult(np.ones(len(crystals)), {"formula": words}, np.full(len(crystals), None))
+
+    scorer = Scorer(spells, floor=-3.0)
+    with pytest.warns(RuntimeWarning, match="could not convert string"):
+        result = scorer(batch)
+    assert result.total.tolist() == [-3.0] * len(batch)
+    assert result.terms == {}
+    scorer.reward = lambda crystals: np.ones(len(crystals))
+    assert scorer(batch).total.tolist() == [1.0] * len(batch)
+
+
+def test_a_reward_may_change_its_batch_without_changing_the_crystals(batch):
+    def vandal(crystals):
+        crystals.A.fill(1)
+        return np.ones(len(crystals))
+
+    before = batch.A.copy()
+    assert Scorer(vandal, floor=-1.0)(batch).total.tolist() == [1.0] * len(batch)
+    assert np.array_equal(batch.A, before)
+
+
+def test_a_failed_crystal_is_no_success_whatever_the_floor(batch):
+    def only_salt(crystals):
+        if any(crystal.formula != "NaCl" for crystal in crystals):
+            raise ValueError("no salt")
+        ones = np.ones(len(crystals))
+        return RewardResult(ones, {"success": ones, "energy": ones}, np.full(len(crystals), None))
+
+    with pytest.warns(RuntimeWarning, match="no salt"):
+        result = Scorer(only_salt, floor=10.0)(batch)
+    assert result.terms["success"].tolist() == [1.0, 0.0, 0.0]
+    assert result.success().tolist() == [True, False, False]

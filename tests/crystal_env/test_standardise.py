@@ -221,3 +221,41 @@ def test_tokenising_leaves_no_noise_on_the_streams_and_the_log_as_it_was(rock_sa
     assert capfd.readouterr() == ("", "")
     assert not caplog.records
     assert not logger.disabled
+
+
+CIF = """data_salt
+_cell_length_a 5.64
+_cell_length_b 5.64
+_cell_length_c 5.64
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+{group}
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Na1 Na 0 0 0
+Cl1 Cl 0.5 0.5 0.5
+"""
+
+
+@pytest.mark.parametrize(
+    ("group", "number"),
+    [
+        ("_symmetry_space_group_name_H-M 'F m -3 m'", 225),
+        ("_symmetry_Int_Tables_number 225", 225),
+        ("_symmetry_space_group_name_H-M 'P 1'", 221),
+        ("", 221),
+    ],
+)
+def test_space_group_of_a_cif_is_applied(group, number):
+    assert number == Crystal.from_structure(CIF.format(group=group)).G
+
+
+@pytest.mark.parametrize("group", ["F m 3 m", "Q q q"])
+def test_a_cif_whose_space_group_cannot_be_read_is_no_other_crystal(group):
+    with pytest.raises(ValueError, match=f"CIF gives _symmetry_space_group_name_H-M '{group}', but no symmetry"):
+        Crystal.from_structure(CIF.format(group=f"_symmetry_space_group_name_H-M '{group}'"))

@@ -72,3 +72,29 @@ def test_surrounding_blanks_and_whole_coordinates_are_accepted():
 def test_malformed_text_is_refused_with_the_reason(string, message):
     with pytest.raises(ValueError, match=message):
         Crystal.from_string(string)
+
+
+def test_coordinates_near_the_fixed_ones_are_set_to_them_once_and_for_all():
+    rounded = Crystal(194, [3], [12], [[0.3333, 0.6667, 0.25]], [3.2, 3.2, 5.2, 90, 90, 120])
+    assert rounded.XYZ.tolist() == [[1 / 3, 2 / 3, 0.25]]
+    assert Crystal.from_string(str(rounded)) == rounded
+
+
+def test_minus_zero_is_zero():
+    crystal = Crystal(1, [1], [6], [[-0.0, 0.5, -0.0]], [3, 4, 5, 90, 90, 90])
+    assert str(crystal).startswith("1-a-C-0-0.5-0-X")
+    assert hash(crystal) == hash(Crystal(1, [1], [6], [[0, 0.5, 0]], [3, 4, 5, 90, 90, 90]))
+
+
+def test_crystals_with_dependent_coordinates_survive_to_the_last_bit():
+    from crystal_env.wyckoff import tables
+
+    T, rng = tables(), np.random.default_rng(0)
+    for group in range(1, 231):
+        for letter in range(1, T.n_letters[group] + 1):
+            point = rng.random(3)
+            R = T.projection[group, letter]
+            xyz = (R[:, :3] @ point + R[:, 3]) % 1
+            L = np.where(T.lattice_angle[group] > 0, T.lattice_angle[group], [5.1, 5.2, 5.3, 91, 92, 93])
+            crystal = Crystal(group, [letter], [6], [xyz], L[T.lattice_source[group]])
+            assert Crystal.from_string(str(crystal)) == crystal

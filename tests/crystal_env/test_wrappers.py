@@ -58,7 +58,8 @@ def test_mask_has_the_wanted_key_and_dtype():
     assert set(observation) == {"obs", "mask"}
     assert observation["mask"].dtype == bool
     assert np.array_equal(observation["mask"], info["action_mask"])
-    assert env.spec.additional_wrappers[-1].kwargs == {"obs_key": "obs", "mask_key": "mask", "dtype": bool}
+    assert env.spec.additional_wrappers[-1].kwargs == {"obs_key": "obs", "mask_key": "mask", "dtype": "bool"}
+    assert "MaskInObservation" in env.spec.to_json()
 
 
 @pytest.mark.parametrize(
