@@ -84,7 +84,7 @@ class CrystalGenEnv(gym.Env):
     - `action_mode`: `"discrete"` or `"continuous"`.
     - `bins`: numeric bins, a multiple of 24.
     - `invalid_action`: `"terminate"` ends the episode, `"raise"` raises a ValueError and changes nothing.
-    - `invalid_reward`: should not exceed what any crystal can get.
+    - `invalid_reward`: should not exceed what any crystal can get, such as -10 with `rewards:EnergyAboveHull`.
     - `mask_in_info`: put the mask into every info.
     - `render_mode`: `"ansi"`, `"rgb_array"` or `"human"`.
     - `space_group`: a number, a list of numbers, 230 weights, `"mp20"` (their frequencies in MP-20) or `"agent"`.
