@@ -72,8 +72,7 @@ class CrystalVecEnv(VecEnv):
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute of the vector environment, once for every copy asked for."""
-        source = self.env if attr_name == "render_mode" else self.env.unwrapped
-        return [getattr(source, attr_name)] * len(self._indices(indices))
+        return [getattr(self.env.unwrapped, attr_name)] * len(self._indices(indices))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of the vector environment, which all copies share.

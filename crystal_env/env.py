@@ -6,15 +6,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from crystal_env.episodes import EpisodeOptions, Episodes, Outcome, check_actions
-from crystal_env.reward import Reward
-from crystal_env.state import CrystalStates
-from crystal_env.vocabulary import Vocabulary
+from crystal_env.episodes import EpisodeOptions, Episodes, Outcome, ShowsEpisodes, check_actions
 
 _ROW = np.zeros(1, np.int64)
 
 
-class CrystalGenEnv(gym.Env):
+class CrystalGenEnv(ShowsEpisodes, gym.Env):
     """A crystal is written down token by token and scored when it is complete.
 
     ## Description
@@ -116,25 +113,6 @@ class CrystalGenEnv(gym.Env):
         self.action_space = self._episodes.action_space
         self.observation_space = self._episodes.observation_space
         self._window: Any = None
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The meaning of the action ids."""
-        return self._episodes.vocabulary
-
-    @property
-    def states(self) -> CrystalStates:
-        """The state machine behind, with one row: to be read, not written."""
-        return self._episodes.states
-
-    @property
-    def reward(self) -> Reward | str | None:
-        """The reward of finished crystals, to be replaced at any time; None leaves them unscored."""
-        return self._episodes.reward
-
-    @reward.setter
-    def reward(self, reward: Reward | str | None) -> None:
-        self._episodes.reward = reward
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -208,6 +208,31 @@ class Episodes:
             )
 
 
+class ShowsEpisodes:
+    """What a single and a vector environment show of their episodes."""
+
+    _episodes: Episodes
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The meaning of the action ids."""
+        return self._episodes.vocabulary
+
+    @property
+    def states(self) -> CrystalStates:
+        """The state machine behind, a row for every copy: to be read, not written."""
+        return self._episodes.states
+
+    @property
+    def reward(self) -> Reward | str | None:
+        """The reward of finished crystals, to be replaced at any time; None leaves them unscored."""
+        return self._episodes.reward
+
+    @reward.setter
+    def reward(self, reward: Reward | str | None) -> None:
+        self._episodes.reward = reward
+
+
 def check_actions(actions: ArrayLike, space: spaces.Space[Any], size: int | None) -> NDArray[Any]:
     """Return actions as an array (n,) of ids, or (n, 2) of id and unit value in continuous mode.
 

@@ -264,12 +264,9 @@ class CrystalStates:
             for grammar, part in self._by_grammar(at(_GROUP)):
                 self.masks[part, self.vocabulary.first_group :] = grammar.probabilities[1:] > 0
         if self.vocabulary.bins and len(gamma := at(_GAMMA)):
-            unit, bounds = (
-                self.vocabulary.unit[_GAMMA, N_SYMBOLS : self.vocabulary.first_group],
-                self._gamma_bounds(gamma),
-            )
-            inside = (unit >= bounds[:, :1]) & (unit <= bounds[:, 1:])
-            self.masks[gamma, N_SYMBOLS : self.vocabulary.first_group] = inside
+            numbers = slice(N_SYMBOLS, self.vocabulary.first_group)
+            unit, bounds = self.vocabulary.unit[_GAMMA, numbers], self._gamma_bounds(gamma)
+            self.masks[gamma, numbers] = (unit >= bounds[:, :1]) & (unit <= bounds[:, 1:])
 
     def _restrict_elements(self, rows: _Rows) -> None:
         for grammar, part in self._by_grammar(rows):
@@ -289,10 +286,8 @@ def _next_phase() -> NDArray[np.int64]:
     T = tables()
     following = np.full((N_GROUPS + 1, N_LETTERS, len(Phase)), _DONE)
     following[:, :, _GROUP] = _LETTER
-    following[:, 1:, _LETTER], following[:, 0, _LETTER] = (
-        _ELEMENT,
-        _LATTICE,
-    )  # letter 0 is STOP; every group has a free a
+    following[:, 1:, _LETTER] = _ELEMENT
+    following[:, 0, _LETTER] = _LATTICE  # letter 0 is STOP, and every group has a free a
     coordinate = T.next_coordinate  # (231, 28, 4), 3 where no free one is left
     following[:, :, _ELEMENT:_LATTICE] = np.where(coordinate < 3, coordinate + _X, _LETTER)
     following[:, :, _LATTICE:_DONE] = _LATTICE + T.next_parameter[:, None, 1:]

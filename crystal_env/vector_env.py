@@ -10,13 +10,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from crystal_env.episodes import EpisodeOptions, Episodes, Outcome, check_actions
-from crystal_env.reward import Reward
-from crystal_env.state import CrystalStates
-from crystal_env.vocabulary import Vocabulary
+from crystal_env.episodes import EpisodeOptions, Episodes, Outcome, ShowsEpisodes, check_actions
 
 
-class CrystalGenVectorEnv(VectorEnv):
+class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
     """N independent copies of `CrystalGenEnv`, played together; equal to `SyncVectorEnv` over them, and much faster.
 
     Observations, rewards, infos and their masks are laid out as Gymnasium's own vector environments do. Each copy has
@@ -69,25 +66,6 @@ class CrystalGenVectorEnv(VectorEnv):
         self._rows = np.arange(self.num_envs)
         self._generators: list[np.random.Generator] = []
         self._seeds: list[int] = []
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The meaning of the action ids."""
-        return self._episodes.vocabulary
-
-    @property
-    def states(self) -> CrystalStates:
-        """The state machine behind, a row for every copy: to be read, not written."""
-        return self._episodes.states
-
-    @property
-    def reward(self) -> Reward | str | None:
-        """The reward of finished crystals, to be replaced at any time; None leaves them unscored."""
-        return self._episodes.reward
-
-    @reward.setter
-    def reward(self, reward: Reward | str | None) -> None:
-        self._episodes.reward = reward
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override,misc]

@@ -88,8 +88,8 @@ def hull_check(
         threshold: highest energy above the hull in eV/atom that counts as stable.
         n_jobs: processes, by default one per core.
     """
-    from rewards.build import crystal_energies
     from rewards.check import compare
+    from rewards.energies import crystal_energies
     from rewards.hull import ConvexHull
     from rewards.potentials import load_potential
 

@@ -1,6 +1,8 @@
 """The convex hull of formation energies: what a crystal's energy is measured against."""
 
+import warnings
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +11,18 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
 from crystal_env.elements import SYMBOLS
+from rewards.energies import crystal_energies
 from rewards.formulas import N_COLUMNS, as_compositions, parse_formula, reduced_formula
 from rewards.hull_file import Provenance, read_hull, write_hull
 from rewards.hull_geometry import facet_potentials, lowest_energy
+from rewards.potentials import Potential, load_potential
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core.composition import Composition
     from pymatgen.core.structure import Structure
 
-    from rewards.potentials import Potential
-
+_PACKAGES = ("crystalgen", "chgnet", "torch", "numpy", "pymatgen")
 _MAX_FACET_ELEMENTS = 5  # beyond, the facets of one chemical system outnumber the crystals asked for
 _MAX_SUBSET_ELEMENTS = 8  # beyond, going through all systems is faster than through all subsets
 _MAX_CACHED_SYSTEMS = 20_000
@@ -103,10 +106,21 @@ class ConvexHull:
         Raises:
             ValueError: if a structure cannot be written down.
         """
-        from rewards.build import build_hull
-
+        potential = load_potential(potential)
         crystals = structures if isinstance(structures, CrystalBatch) else CrystalBatch.from_structures(structures)
-        return build_hull(crystals, potential, reference_set=reference_set, date=date, n_jobs=n_jobs, progress=progress)
+        energies = crystal_energies(crystals, potential, n_jobs=n_jobs, progress=progress)
+        scored = np.isfinite(energies.total)
+        for row in np.flatnonzero(~scored):
+            warnings.warn(f"left out crystal {row}: {energies.failures[row]}", stacklevel=2)
+        provenance = Provenance(
+            energy_model=potential.name,
+            corrections="none",
+            reference_set=reference_set,
+            n_structures=int(scored.sum()),
+            date=date,
+            versions={package: version(package) for package in _PACKAGES},
+        )
+        return cls(crystals[scored].composition(), energies.total[scored], provenance)
 
     @classmethod
     def load(cls, source: str | Path) -> "ConvexHull":

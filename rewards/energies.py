@@ -1,26 +1,21 @@
-"""Energies of many crystals on several processes, kept for the next time, and the hull made of them."""
+"""Energies of many crystals on several processes, kept for the next time."""
 
 import hashlib
 import os
-import warnings
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import cache_folder
-from rewards.hull_file import Provenance
-from rewards.potentials import Energies, load_potential
+from rewards.potentials import Energies
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rewards.hull import ConvexHull
     from rewards.potentials import Potential
 
 _CHUNK = 256
-_PACKAGES = ("crystalgen", "chgnet", "torch", "numpy", "pymatgen")
 
 
 def crystal_energies(
@@ -51,37 +46,6 @@ def crystal_energies(
         np.concatenate([np.zeros(0), *(part.total for part in parts)]),
         np.concatenate([np.zeros(0, object), *(part.failures for part in parts)]),
     )
-
-
-def build_hull(
-    crystals: CrystalBatch,
-    potential: "str | Potential" = "chgnet",
-    *,
-    reference_set: str = "",
-    date: str = "",
-    n_jobs: int | None = 1,
-    progress: bool = False,
-) -> "ConvexHull":
-    """Build a hull from the energies a potential gives to crystals; those it fails on are left out with a warning.
-
-    The arguments are those of `ConvexHull.from_structures`.
-    """
-    from rewards.hull import ConvexHull
-
-    potential = load_potential(potential)
-    energies = crystal_energies(crystals, potential, n_jobs=n_jobs, progress=progress)
-    scored = np.isfinite(energies.total)
-    for row in np.flatnonzero(~scored):
-        warnings.warn(f"left out crystal {row}: {energies.failures[row]}", stacklevel=2)
-    provenance = Provenance(
-        energy_model=potential.name,
-        corrections="none",
-        reference_set=reference_set,
-        n_structures=int(scored.sum()),
-        date=date,
-        versions={package: version(package) for package in _PACKAGES},
-    )
-    return ConvexHull(crystals[scored].composition(), energies.total[scored], provenance)
 
 
 def _chunk_energies(crystals: CrystalBatch, potential: "Potential") -> Energies:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from crystal_env.crystal import Crystal, CrystalBatch
-from rewards.build import build_hull, crystal_energies
+from rewards.energies import crystal_energies
+from rewards.hull import ConvexHull
 
 
 @pytest.fixture(autouse=True)
@@ -16,14 +17,14 @@ def gold():
 
 
 def test_energies_are_those_of_the_potential_in_order(crystals, pair_potential, monkeypatch):
-    monkeypatch.setattr("rewards.build._CHUNK", 2)
+    monkeypatch.setattr("rewards.energies._CHUNK", 2)
     energies = crystal_energies(crystals, pair_potential)
     np.testing.assert_array_equal(energies.total, pair_potential.energies(crystals.to_atoms()).total)
     assert list(energies.failures) == [None] * 5
 
 
 def test_finished_chunks_are_not_computed_again(crystals, pair_potential, gold, monkeypatch):
-    monkeypatch.setattr("rewards.build._CHUNK", 2)
+    monkeypatch.setattr("rewards.energies._CHUNK", 2)
     crystal_energies(crystals[:4], pair_potential)
     assert pair_potential.seen == [2, 2]
     again = crystal_energies(CrystalBatch.from_crystals([*crystals, gold]), pair_potential)
@@ -43,7 +44,7 @@ def test_other_potential_has_its_own_energies(crystals, pair_potential):
 
 
 def test_interruption_loses_the_current_chunk_only(crystals, pair_potential, monkeypatch):
-    monkeypatch.setattr("rewards.build._CHUNK", 1)
+    monkeypatch.setattr("rewards.energies._CHUNK", 1)
     energies, calls = pair_potential.energies, []
 
     def interrupted(atoms):
@@ -61,7 +62,9 @@ def test_interruption_loses_the_current_chunk_only(crystals, pair_potential, mon
 
 def test_crystals_the_potential_fails_on_are_left_out_with_a_warning(crystals, pair_potential, gold):
     with pytest.warns(UserWarning, match="left out crystal 5: no gold"):
-        hull = build_hull(CrystalBatch.from_crystals([*crystals, gold]), pair_potential, date="2026-01-01")
+        hull = ConvexHull.from_structures(
+            CrystalBatch.from_crystals([*crystals, gold]), pair_potential, date="2026-01-01"
+        )
     assert hull.provenance.n_structures == 5
     assert hull.provenance.date == "2026-01-01"
     assert set(hull.provenance.versions) >= {"crystalgen", "torch"}
