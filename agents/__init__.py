@@ -1,6 +1,20 @@
-"""Agents: stable-baselines3's view of the environment, and what learns in it."""
+"""Agents: CrystalFormer, stable-baselines3's view of the environment, and what learns in it."""
 
+from agents.config import CrystalFormerConfig
+from agents.crystalformer import CrystalFormer
 from agents.features import TokenFeatures
+from agents.likelihood import LogProb
+from agents.policy import CrystalFormerPolicy
+from agents.pretrain import PretrainConfig, pretrain
 from agents.vec_env import CrystalVecEnv
 
-__all__ = ["CrystalVecEnv", "TokenFeatures"]
+__all__ = [
+    "CrystalFormer",
+    "CrystalFormerConfig",
+    "CrystalFormerPolicy",
+    "CrystalVecEnv",
+    "LogProb",
+    "PretrainConfig",
+    "TokenFeatures",
+    "pretrain",
+]

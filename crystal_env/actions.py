@@ -20,6 +20,7 @@ from crystal_env.vocabulary import (
 from crystal_env.wyckoff import MAX_SITES, tables
 
 _NEVER = -1
+_ROUNDING = 1e-12  # of a unit value that comes from a number on a bound
 
 
 class Decisions(NamedTuple):
@@ -73,13 +74,14 @@ def _lattice(crystals: CrystalBatch, vocabulary: Vocabulary) -> tuple[NDArray[np
     units = np.zeros((len(crystals), 6))
     units[:, :3] = length_to_unit(crystals.L[:, :3], crystals.n_atoms()[:, None])
     units[:, 3:] = angle_to_unit(crystals.L[:, 3:])
-    outside = free & ((units < 0) | (units > 1))
+    outside = free & ((units < -_ROUNDING) | (units > 1 + _ROUNDING))
     if outside.any():
         row, parameter = np.argwhere(outside)[0]
         raise ValueError(
             f"{outside.any(1).sum()} crystals have a lattice out of bounds; first is crystal {row} with "
             f"{Phase(Phase.A + parameter).name.lower()} = {crystals.L[row, parameter]:.6g}"
         )
+    units = np.clip(units, 0, 1)
     tokens = np.full(units.shape, STOP)
     if bins:
         tokens[:, :3] = N_SYMBOLS + np.clip(np.floor(units[:, :3] * bins), 0, bins - 1).astype(np.int64)

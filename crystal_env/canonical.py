@@ -66,7 +66,8 @@ def canonical(crystal: "Crystal") -> "Crystal":
         basis += [row] * len(moved)
     candidates = np.concatenate(points)
     chosen = int(_first_smallest(candidates.reshape(1, len(candidates), -1))[0])
-    return Crystal(G, W, A, candidates[chosen], _transformed_lattice(G, crystal.L, bases[basis[chosen]]))
+    lattice = transformed_lattices(G, crystal.L[None], bases[[basis[chosen]]])[0]
+    return Crystal(G, W, A, candidates[chosen], lattice)
 
 
 def _reduced_bases(G: int, L: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -103,15 +104,15 @@ def _reduced_bases(G: int, L: NDArray[np.float64]) -> NDArray[np.int64]:
     return parts[kept] @ total
 
 
-def _transformed_lattice(G: int, L: NDArray[np.float64], P: NDArray[np.int64]) -> NDArray[np.float64]:
-    if np.array_equal(P, np.eye(3)):
-        return L
-    vectors = np.linalg.inv(P).T @ geometry.lattice_vectors(L[None])[0]
-    lengths = np.linalg.norm(vectors, axis=1)
-    unit = vectors / lengths[:, None]
-    angles = np.degrees(np.arccos([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]]))
-    parameters = np.concatenate([lengths, angles])[tables().lattice_source[G]]
-    return np.where(tables().lattice_angle[G] > 0, tables().lattice_angle[G], parameters)
+def transformed_lattices(G: int, L: NDArray[np.float64], P: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return lattices (B, 6) in Å and degrees after the linear parts P (B, 3, 3) of maps of a group's normaliser."""
+    vectors = np.rint(np.linalg.inv(P)).swapaxes(1, 2) @ geometry.lattice_vectors(L)
+    lengths = np.linalg.norm(vectors, axis=2)
+    unit = vectors / lengths[:, :, None]
+    angles = np.degrees(np.arccos((unit[:, [1, 0, 0]] * unit[:, [2, 2, 1]]).sum(2)))
+    parameters = np.concatenate([lengths, angles], axis=1)[:, tables().lattice_source[G]]
+    transformed = np.where(tables().lattice_angle[G] > 0, tables().lattice_angle[G], parameters)
+    return np.where((np.eye(3) == P).all((1, 2))[:, None], L, transformed)
 
 
 def _on_polar_origins(G: int, codes: NDArray[np.int64], points: NDArray[np.float64]) -> NDArray[np.float64]:

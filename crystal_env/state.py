@@ -160,7 +160,7 @@ class CrystalStates:
         allowed = np.where(phase >= _X, (units >= 0) & (units <= 1), allowed)
         gamma = np.flatnonzero(phase == _GAMMA)
         if len(gamma):
-            low, high = self._gamma_bounds(rows[gamma]).T
+            low, high = self.gamma_bounds(rows[gamma]).T
             allowed[gamma] &= (units[gamma] >= low) & (units[gamma] <= high)
         return allowed
 
@@ -176,11 +176,27 @@ class CrystalStates:
         L[finished] = values[finished[:, None], _lattice_columns()[G[finished]]]
         return CrystalBatch(G, W, A, XYZ, L)
 
+    def site_of(
+        self, rows: _Rows, index: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return letters (n,), atomic numbers (n,) and representatives (n, 3) of one site of each of ``rows`` (n,).
+
+        Of a site under construction, what is not decided is 0, and so is what would follow from it.
+        """
+        values = self._values[rows[:, None], 5 * index[:, None] + np.arange(5)]
+        W, A = values[:, 0].astype(np.int64), values[:, 1].astype(np.int64)
+        return W, A, representatives(self.G[rows], W, values[:, 2:])
+
+    def gamma_bounds(self, rows: _Rows) -> NDArray[np.float64]:
+        """Return the bounds (n, 2) of the unit value of gamma, where alpha and beta are decided."""
+        alpha, beta = self._values[rows, _FIRST_PARAMETER + 3], self._values[rows, _FIRST_PARAMETER + 4]
+        return angle_to_unit(gamma_bounds(alpha, beta))
+
     def unit_bounds(self, row: int) -> tuple[float, float]:
         """Return the bounds of the unit value that one crystal may be given next, (0, 1) but for a free gamma."""
         if self.phase[row] != _GAMMA:
             return 0.0, 1.0
-        exact = self._gamma_bounds(np.array([row]))[0]
+        exact = self.gamma_bounds(np.array([row]))[0]
         low, high = exact.astype(np.float32)  # the precision of actions: both ends are to be allowed
         low = low if low >= exact[0] else np.nextafter(low, np.float32(1))
         high = high if high <= exact[1] else np.nextafter(high, np.float32(0))
@@ -265,7 +281,7 @@ class CrystalStates:
                 self.masks[part, self.vocabulary.first_group :] = grammar.probabilities[1:] > 0
         if self.vocabulary.bins and len(gamma := at(_GAMMA)):
             numbers = slice(N_SYMBOLS, self.vocabulary.first_group)
-            unit, bounds = self.vocabulary.unit[_GAMMA, numbers], self._gamma_bounds(gamma)
+            unit, bounds = self.vocabulary.unit[_GAMMA, numbers], self.gamma_bounds(gamma)
             self.masks[gamma, numbers] = (unit >= bounds[:, :1]) & (unit <= bounds[:, 1:])
 
     def _restrict_elements(self, rows: _Rows) -> None:
@@ -273,11 +289,6 @@ class CrystalStates:
             A = self._values[part, 1:_FIRST_PARAMETER:5].astype(np.int64)
             elements = grammar.elements(self.G[part], self._letter[part], self._site[part], self._state[part], A)
             self.masks[part, FIRST_ELEMENT:N_SYMBOLS] = elements
-
-    def _gamma_bounds(self, rows: _Rows) -> NDArray[np.float64]:
-        """Return the bounds (n, 2) of gamma's unit value."""
-        alpha, beta = self._values[rows, _FIRST_PARAMETER + 3], self._values[rows, _FIRST_PARAMETER + 4]
-        return angle_to_unit(gamma_bounds(alpha, beta))
 
 
 @lru_cache(maxsize=1)

@@ -7,10 +7,11 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads of theirs would fight over the cores
 
-_SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+_SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-if "CRYSTALGEN_DATA" not in os.environ and _SHARED_DATA.is_dir():
-    os.environ["CRYSTALGEN_DATA"] = str(_SHARED_DATA)
+for _name, _folder in (("CRYSTALGEN_DATA", _SHARED / "data"), ("CRYSTALGEN_PARITY", _SHARED / "parity")):
+    if _name not in os.environ and _folder.is_dir():
+        os.environ[_name] = str(_folder)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,4 +26,13 @@ def data_folder() -> Path:
     folder = Path(os.environ.get("CRYSTALGEN_DATA", ""))
     if not (folder / "mp20_val.csv.gz").is_file():
         pytest.skip("needs mp20_val.csv.gz in the folder $CRYSTALGEN_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def parity_folder() -> Path:
+    """The folder of what the paper's own code computes; tests that need it are skipped where there is none."""
+    folder = Path(os.environ.get("CRYSTALGEN_PARITY", ""))
+    if not (folder / "rope_tables.npz").is_file():
+        pytest.skip("needs rope_tables.npz and the parity files in the folder $CRYSTALGEN_PARITY")
     return folder

@@ -1,0 +1,95 @@
+"""Models on disk: a folder with ``config.json`` and ``model.safetensors``."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from agents import paper_checkpoint
+from agents.config import CrystalFormerConfig
+from agents.crystalformer import CrystalFormer
+
+MODELS = Path(__file__).parent / "models"
+"""The folder of the models that ship with the package."""
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+_FORMAT = "crystalformer-1"
+
+
+def save(model: CrystalFormer, path: str | Path) -> None:
+    """Write a model into a folder, which is made where there is none; a file is replaced whole or not at all."""
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    weights, config = path / f".{WEIGHTS_FILE}.{os.getpid()}", path / f".{CONFIG_FILE}.{os.getpid()}"
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    try:
+        save_file(state, weights, metadata={"format": _FORMAT})
+        config.write_text(json.dumps({"format": _FORMAT, **model.config.to_dict()}, indent=2) + "\n")
+        weights.chmod(config.stat().st_mode)  # as new files are; the library makes private ones
+        weights.replace(path / WEIGHTS_FILE)
+        config.replace(path / CONFIG_FILE)
+    finally:
+        for unfinished in (weights, config):
+            unfinished.unlink(missing_ok=True)
+
+
+def load(name_or_path: str | Path, **sizes: int) -> CrystalFormer:
+    """Read a model; `CrystalFormer.from_pretrained` describes it."""
+    shipped = sorted(file.parent.name for file in MODELS.glob(f"*/{CONFIG_FILE}"))
+    path = MODELS / name_or_path if name_or_path in shipped else Path(name_or_path)
+    if path.is_dir():
+        if sizes:
+            raise ValueError(f"{path} has its own sizes in {CONFIG_FILE}, got {sorted(sizes)}")
+        config, state = _read_folder(path)
+    elif path.is_file():
+        parameters = paper_checkpoint.read_pickle(path)
+        try:
+            config = paper_checkpoint.infer_config(parameters, **sizes)
+            state = paper_checkpoint.convert(parameters, config)
+        except ValueError as error:
+            raise ValueError(f"{path} is no CrystalFormer of these sizes: {error}") from error
+    else:
+        raise ValueError(
+            f"no model {str(name_or_path)!r}: neither a folder, nor a file, nor one of those that ship with the "
+            f"package, {shipped}"
+        )
+    return _filled(config, state, path)
+
+
+def _read_folder(path: Path) -> tuple[CrystalFormerConfig, dict[str, torch.Tensor]]:
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (path / name).is_file():
+            raise ValueError(f"{path} is no model: it lacks {name}")
+    try:
+        entries = json.loads((path / CONFIG_FILE).read_text())
+        if not isinstance(entries, dict) or entries.pop("format", None) != _FORMAT:
+            raise ValueError(f"its format is not {_FORMAT!r}")
+        config = CrystalFormerConfig(**entries)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path / CONFIG_FILE} is no configuration of a model: {error}") from error
+    try:
+        return config, load_file(path / WEIGHTS_FILE)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path / WEIGHTS_FILE} is truncated or no safetensors file: {error}") from error
+
+
+def _filled(config: CrystalFormerConfig, state: dict[str, torch.Tensor], path: Path) -> CrystalFormer:
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in CrystalFormer(config).state_dict().items()}
+    wrong = [f"lacks {name}" for name in sorted(shapes.keys() - state.keys())]
+    wrong += [f"has the unknown {name}" for name in sorted(state.keys() - shapes.keys())]
+    wrong += [
+        f"has {name} of shape {tuple(state[name].shape)} instead of {tuple(shape)}"
+        for name, shape in shapes.items()
+        if name in state and state[name].shape != shape
+    ]
+    wrong += [f"has values in {name} that are not finite" for name in state if not state[name].isfinite().all()]
+    if wrong:
+        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"the weights in {path} do not fit their configuration: the file {', '.join(wrong[:3])}{more}")
+    model = CrystalFormer(config)
+    model.load_state_dict({name: tensor.to(torch.get_default_dtype()) for name, tensor in state.items()})
+    return model.eval()

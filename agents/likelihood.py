@@ -1,0 +1,195 @@
+"""How likely crystals are: exactly the density that the sampler draws from, or what the paper's code scores.
+
+The space group is given: all is conditional on it. A log-likelihood has four parts, in nats: letters (STOP included),
+elements, coordinates and lattice.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents.distribution import Distribution, any_crystal, decision_masks
+from agents.lattice_bins import gamma_bins, lattice_bins
+from agents.mixtures import LatticeMixture
+from agents.tokens import Tokens
+from crystal_env.crystal import CrystalBatch
+from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS, N_SLOTS, tables
+
+if TYPE_CHECKING:
+    from agents.crystalformer import CrystalFormer, Outputs
+
+Likelihood = Literal["exact", "paper"]
+
+_LOG_TWO_PI = float(np.log(2 * np.pi))
+_CHUNK = 2_000  # tokens scored at once: what a core's cache holds
+_CHUNK_CUDA = 200_000
+
+
+class LogProb(NamedTuple):
+    """Log-likelihoods of B crystals in nats, as a whole and by part, each (B,)."""
+
+    total: Tensor
+    letters: Tensor
+    elements: Tensor
+    coordinates: Tensor
+    lattice: Tensor
+
+
+def log_prob(
+    model: "CrystalFormer", crystals: CrystalBatch, distribution: Distribution, likelihood: Likelihood = "exact"
+) -> LogProb:
+    """Return the log-likelihood of crystals; `CrystalFormer.log_prob` describes it.
+
+    The crystals are scored in chunks of similar length. A gradient reaches the parameters unless it is switched off.
+    """
+    if distribution.temperature == 0 and not distribution.bins:
+        raise ValueError("temperature must be above 0 to score densities: at 0 all numbers are certain")
+    check_crystals(crystals)
+    order = np.argsort(crystals.n_sites(), kind="stable")
+    parts = [score(model, crystals[rows], distribution, likelihood) for rows in _chunks(model, crystals, order)]
+    back = torch.from_numpy(np.argsort(order)).to(model.device)
+    if not parts:
+        return LogProb(*[torch.zeros(0, dtype=model.real_dtype, device=model.device)] * 5)
+    return LogProb(*(torch.cat(part)[back] for part in zip(*parts, strict=True)))
+
+
+def score(
+    model: "CrystalFormer", crystals: CrystalBatch, distribution: Distribution, likelihood: Likelihood = "exact"
+) -> LogProb:
+    """Return the log-likelihood of crystals in a single pass of the network."""
+    tokens = Tokens.from_crystals(crystals, model.real_dtype, model.device)
+    outputs = model(tokens)
+    if likelihood == "paper":
+        parts = _paper(outputs, tokens)
+    else:
+        masks = decision_masks(crystals, distribution.grammar)
+        letters, elements = (torch.from_numpy(mask).to(model.device) for mask in masks)
+        parts = (
+            *_symbols(outputs, tokens, distribution, letters, elements),
+            _coordinates(outputs, tokens, distribution),
+            _lattice(outputs, tokens, distribution, crystals),
+        )
+    stray = torch.from_numpy(_has_entries_after_a_pad(crystals)).to(model.device)
+    parts = (parts[0].masked_fill(stray, -torch.inf), *parts[1:])
+    return LogProb(torch.stack(parts).sum(0), *parts)
+
+
+def _symbols(
+    outputs: "Outputs", tokens: Tokens, distribution: Distribution, letters: Tensor, elements: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the log probabilities (B,) of letters and of elements, -inf where the masks do not allow them."""
+    placed = (tokens.W > 0).cumprod(1).bool()  # sites up to the first pad
+    decided = F.pad(placed[:, :-1], (1, 0), value=True)  # letters up to the first pad
+    totals = []
+    for logits, mask, chosen, counted in (
+        (outputs.letters, letters, tokens.W, decided),
+        (outputs.elements, elements, tokens.A, placed),
+    ):
+        allowed = mask.gather(-1, chosen[..., None])[..., 0]
+        log_p = distribution.log_probs(logits, mask).gather(-1, chosen[..., None])[..., 0]
+        totals.append(torch.where(counted, torch.where(allowed, log_p, -torch.inf), 0.0).sum(-1))
+    return totals[0], totals[1]
+
+
+def _coordinates(outputs: "Outputs", tokens: Tokens, distribution: Distribution) -> Tensor:
+    free = _table("free_coordinates", tokens)
+    where = free.nonzero(as_tuple=True)
+    mixture, x = distribution.coordinate(outputs.coordinates[where]), tokens.XYZ[where]
+    if n := distribution.bins:
+        chosen = torch.round(x * n).long() % n
+        in_bin = mixture.bins(n).gather(-1, chosen[:, None, None].expand(-1, mixture.locations.shape[-1], 1))[..., 0]
+        log_p = torch.logsumexp(mixture.log_weights + in_bin, dim=-1)
+    else:
+        log_p = mixture.log_density(x) + _LOG_TWO_PI  # per unit of x instead of per radian
+    return torch.zeros_like(tokens.L[:, 0]).index_add(0, where[0], log_p)
+
+
+def _lattice(outputs: "Outputs", tokens: Tokens, distribution: Distribution, crystals: CrystalBatch) -> Tensor:
+    pad = (tokens.W > 0).sum(1)
+    mixture = distribution.lattice(outputs.lattice[torch.arange(len(pad), device=pad.device), pad])
+    free = torch.from_numpy(tables().free_lattice).to(pad.device)[tokens.G]
+    if not distribution.bins:
+        return mixture.log_density(tokens.L, free)
+    n, total = distribution.bins, mixture.log_weights
+    bins = torch.from_numpy(lattice_bins(crystals, n)).to(pad.device)
+    for parameter in range(6):
+        rows = free[:, parameter].nonzero()[:, 0]
+        part = LatticeMixture(*(array[rows] for array in mixture))
+        allowed = None
+        if parameter == 5:
+            allowed = torch.from_numpy(gamma_bins(bins[rows, 3:5].numpy(force=True), n)).to(pad.device)
+        chosen = bins[rows, parameter, None, None].clamp(min=0).expand(-1, total.shape[-1], 1)
+        total = total.index_add(0, rows, part.bins(parameter, n, allowed).gather(-1, chosen)[..., 0])
+    outside = ((bins < 0) & free).any(-1) | total.isneginf().all(-1)
+    total = total.masked_fill(outside[:, None], 0.0)  # no gradient comes from a sum of nothing but zeros
+    return torch.logsumexp(total, dim=-1).masked_fill(outside, -torch.inf)
+
+
+def _paper(outputs: "Outputs", tokens: Tokens) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the four parts (B,) as the paper's code scores them.
+
+    Dependent coordinates count, as densities per radian; each lattice parameter is a mixture of its own, without
+    bounds; a crystal may fill all 21 slots, and then its lattice is read at the last one.
+    """
+    distribution = Distribution(any_crystal())
+    n = min(tokens.W.shape[1], N_SLOTS)
+    W, A, G = tokens.W[:, :n], tokens.A[:, :n], tokens.G
+    following = torch.from_numpy(tables().next_letter).to(G.device)
+    letters = following[G[:, None], F.pad(W[:, :-1], (1, 0))]
+    elements = (torch.arange(N_ELEMENTS + 1, device=G.device) > 0).expand(*W.shape, -1)
+    symbols = outputs._replace(letters=outputs.letters[:, :n], elements=outputs.elements[:, :n])
+    log_w, log_a = _symbols(symbols, tokens._replace(W=W, A=A), distribution, letters, elements)
+
+    where = _table("projection", tokens)[..., :3].ne(0).any(-1).nonzero(as_tuple=True)
+    densities = distribution.coordinate(outputs.coordinates[where]).log_density(tokens.XYZ[where])
+    log_xyz = torch.zeros_like(tokens.L[:, 0]).index_add(0, where[0], densities)
+
+    pad = (W > 0).sum(1).clamp(max=N_SLOTS - 1)
+    mixture = distribution.lattice(outputs.lattice[torch.arange(len(pad), device=pad.device), pad])
+    each = torch.logsumexp(mixture.log_weights[..., None] + mixture.components(tokens.L), dim=-2)
+    free = torch.from_numpy(tables().free_lattice).to(G.device)[G]
+    return log_w, log_a, log_xyz, each.masked_fill(~free, 0.0).sum(-1)
+
+
+def _table(name: str, tokens: Tokens) -> Tensor:
+    """Look up a table of the grammar at all slots but the last, which is no site."""
+    table = torch.from_numpy(getattr(tables(), name)).to(tokens.G.device)
+    return table[tokens.G[:, None], tokens.W[:, :-1]]
+
+
+def _has_entries_after_a_pad(crystals: CrystalBatch) -> NDArray[np.bool_]:
+    after = np.logical_or.accumulate(crystals.W == 0, axis=1)
+    return np.any(after & ((crystals.W > 0) | (crystals.A > 0) | crystals.XYZ.any(-1)), axis=1)
+
+
+def check_crystals(crystals: CrystalBatch) -> None:
+    """Raise a ValueError that names what is wrong with a batch whose numbers are in no table, or not finite."""
+    for name, array, least, most in (
+        ("G", crystals.G[:, None], 1, N_GROUPS),
+        ("W", crystals.W, 0, N_LETTERS - 1),
+        ("A", crystals.A, 0, N_ELEMENTS),
+    ):
+        wrong = ((array < least) | (array > most)).any(1)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(f"crystals.{name} must be {least} to {most}, got {array[row].tolist()} in crystal {row}")
+    finite = np.isfinite(crystals.XYZ).all((1, 2)) & np.isfinite(crystals.L).all(1)
+    if not finite.all():
+        raise ValueError(f"crystals.XYZ and crystals.L must be finite, crystal {int((~finite).argmax())} has others")
+
+
+def _chunks(model: "CrystalFormer", crystals: CrystalBatch, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Cut crystals, sorted by length, so that no chunk has too many tokens."""
+    limit = _CHUNK if model.device.type == "cpu" else _CHUNK_CUDA
+    sites, start = crystals.n_sites()[order], 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and (end + 1 - start) * (5 * sites[end] + 1) <= limit:
+            end += 1
+        yield order[start:end]
+        start = end
