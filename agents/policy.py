@@ -232,8 +232,8 @@ class _Rollout:
 
 
 def _fingerprint(model: CrystalFormer) -> tuple[int, ...]:
-    """Return something that changes with every change of the weights or of where they are."""
-    return tuple(x for p in model.parameters() for x in (p._version, p.data_ptr()))
+    """Return what changes with the weights, where they are, and inference mode, whose tensors no other mode takes."""
+    return (torch.is_inference_mode_enabled(), *(x for p in model.parameters() for x in (p._version, p.data_ptr())))
 
 
 def _start_groups(observations: NDArray[Any], vocabulary: Vocabulary) -> NDArray[np.int64]:

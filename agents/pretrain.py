@@ -137,8 +137,13 @@ def pretrain(config: PretrainConfig, progress: bool = True) -> CrystalFormer:
         KeyboardInterrupt: if the run was ended from outside.
         ValueError: if data or settings are unusable, or the run to resume was another one.
     """
-    with _process_group(), torch.random.fork_rng(), _Interrupt() as interrupt:
+    with _process_group(), torch.random.fork_rng(_devices()), _Interrupt() as interrupt:
         return _Run(config, progress).train(interrupt)
+
+
+def _devices() -> list[int]:
+    """Return the GPU whose generator a run uses, if there is one."""
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
 
 
 class _Run:
@@ -378,7 +383,7 @@ def _process_group() -> Iterator[None]:
     """Join the processes that ``torchrun`` has started, if it has."""
     joins = "LOCAL_RANK" in os.environ and not distributed.is_initialized()
     if joins:
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
     finally:
