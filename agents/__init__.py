@@ -5,7 +5,8 @@ from agents.crystalformer import CrystalFormer
 from agents.features import TokenFeatures
 from agents.likelihood import LogProb
 from agents.policy import CrystalFormerPolicy
-from agents.pretrain import PretrainConfig, pretrain
+from agents.pretrain import pretrain
+from agents.pretrain_config import PretrainConfig
 from agents.vec_env import CrystalVecEnv
 
 __all__ = [

@@ -15,8 +15,8 @@ class KeyValueCache:
     """Keys and values of the tokens that unfinished crystals consist of so far.
 
     Where the residual stream is not wider than a head, its normalised state takes the place of the values: every head
-    mixes it alike, and what is left of the value and output matrices is one product of both. That is a third of the
-    arithmetic less, and half of the memory.
+    mixes it alike, and what is left of the value and output matrices is one product of both. That saves about half of
+    the memory and a fifth of the arithmetic.
 
     Attributes:
         keys: by layer (B, H, S, K), with room for S tokens of B crystals.

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from agents import paper_checkpoint
 from agents.config import CrystalFormerConfig
-from agents.crystalformer import CrystalFormer
+from agents.network import Network
+from agents.paper_pickle import read_pickle
 
 MODELS = Path(__file__).parent / "models"
 """The folder of the models that ship with the package."""
@@ -19,7 +20,7 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _FORMAT = "crystalformer-1"
 
 
-def save(model: CrystalFormer, path: str | Path) -> None:
+def save(model: Network, path: str | Path) -> None:
     """Write a model into a folder, which is made where there is none; a file is replaced whole or not at all."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -36,8 +37,8 @@ def save(model: CrystalFormer, path: str | Path) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def load(name_or_path: str | Path, **sizes: int) -> CrystalFormer:
-    """Read a model; `CrystalFormer.from_pretrained` describes it."""
+def read(name_or_path: str | Path, **sizes: int) -> tuple[CrystalFormerConfig, dict[str, torch.Tensor]]:
+    """Return sizes and weights of a model; `CrystalFormer.from_pretrained` describes it."""
     shipped = sorted(file.parent.name for file in MODELS.glob(f"*/{CONFIG_FILE}"))
     path = MODELS / name_or_path if name_or_path in shipped else Path(name_or_path)
     if path.is_dir():
@@ -45,7 +46,7 @@ def load(name_or_path: str | Path, **sizes: int) -> CrystalFormer:
             raise ValueError(f"{path} has its own sizes in {CONFIG_FILE}, got {sorted(sizes)}")
         config, state = _read_folder(path)
     elif path.is_file():
-        parameters = paper_checkpoint.read_pickle(path)
+        parameters = read_pickle(path)
         try:
             config = paper_checkpoint.infer_config(parameters, **sizes)
             state = paper_checkpoint.convert(parameters, config)
@@ -56,7 +57,8 @@ def load(name_or_path: str | Path, **sizes: int) -> CrystalFormer:
             f"no model {str(name_or_path)!r}: neither a folder, nor a file, nor one of those that ship with the "
             f"package, {shipped}"
         )
-    return _filled(config, state, path)
+    _check(config, state, path)
+    return config, state
 
 
 def _read_folder(path: Path) -> tuple[CrystalFormerConfig, dict[str, torch.Tensor]]:
@@ -76,9 +78,10 @@ def _read_folder(path: Path) -> tuple[CrystalFormerConfig, dict[str, torch.Tenso
         raise ValueError(f"{path / WEIGHTS_FILE} is truncated or no safetensors file: {error}") from error
 
 
-def _filled(config: CrystalFormerConfig, state: dict[str, torch.Tensor], path: Path) -> CrystalFormer:
+def _check(config: CrystalFormerConfig, state: dict[str, torch.Tensor], path: Path) -> None:
+    """Raise a ValueError that names what is wrong with weights for a network of these sizes."""
     with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in CrystalFormer(config).state_dict().items()}
+        shapes = {name: tensor.shape for name, tensor in Network(config).state_dict().items()}
     wrong = [f"lacks {name}" for name in sorted(shapes.keys() - state.keys())]
     wrong += [f"has the unknown {name}" for name in sorted(state.keys() - shapes.keys())]
     wrong += [
@@ -90,6 +93,3 @@ def _filled(config: CrystalFormerConfig, state: dict[str, torch.Tensor], path: P
     if wrong:
         more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(f"the weights in {path} do not fit their configuration: the file {', '.join(wrong[:3])}{more}")
-    model = CrystalFormer(config)
-    model.load_state_dict({name: tensor.to(torch.get_default_dtype()) for name, tensor in state.items()})
-    return model.eval()

@@ -6,7 +6,8 @@ from pathlib import Path
 import tyro
 from tyro.conf import OmitArgPrefixes
 
-from agents.pretrain import PretrainConfig, pretrain
+from agents.pretrain import pretrain
+from agents.pretrain_config import PretrainConfig
 
 
 def resume(run: Path, resume: bool = True) -> None:

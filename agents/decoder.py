@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from agents.cache import NewTokens
-from agents.crystalformer import CrystalFormer
+from agents.network import Network
 from crystal_env.feasibility import Grammar
 from crystal_env.state import CrystalStates
 from crystal_env.vocabulary import Phase, Vocabulary
@@ -33,7 +33,7 @@ class Decoder:
 
     def __init__(
         self,
-        model: CrystalFormer,
+        model: Network,
         vocabulary: Vocabulary,
         grammar: Grammar,
         groups: _Rows,

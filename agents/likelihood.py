@@ -5,7 +5,7 @@ elements, coordinates and lattice.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +16,10 @@ from torch import Tensor
 from agents.distribution import Distribution, any_crystal, decision_masks
 from agents.lattice_bins import gamma_bins, lattice_bins
 from agents.mixtures import LatticeMixture
+from agents.network import Network, Outputs
 from agents.tokens import Tokens
 from crystal_env.crystal import CrystalBatch
 from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS, N_SLOTS, tables
-
-if TYPE_CHECKING:
-    from agents.crystalformer import CrystalFormer, Outputs
 
 Likelihood = Literal["exact", "paper"]
 
@@ -41,7 +39,7 @@ class LogProb(NamedTuple):
 
 
 def log_prob(
-    model: "CrystalFormer", crystals: CrystalBatch, distribution: Distribution, likelihood: Likelihood = "exact"
+    model: Network, crystals: CrystalBatch, distribution: Distribution, likelihood: Likelihood = "exact"
 ) -> LogProb:
     """Return the log-likelihood of crystals; `CrystalFormer.log_prob` describes it.
 
@@ -59,7 +57,7 @@ def log_prob(
 
 
 def score(
-    model: "CrystalFormer", crystals: CrystalBatch, distribution: Distribution, likelihood: Likelihood = "exact"
+    model: Network, crystals: CrystalBatch, distribution: Distribution, likelihood: Likelihood = "exact"
 ) -> LogProb:
     """Return the log-likelihood of crystals in a single pass of the network."""
     tokens = Tokens.from_crystals(crystals, model.real_dtype, model.device)
@@ -80,7 +78,7 @@ def score(
 
 
 def _symbols(
-    outputs: "Outputs", tokens: Tokens, distribution: Distribution, letters: Tensor, elements: Tensor
+    outputs: Outputs, tokens: Tokens, distribution: Distribution, letters: Tensor, elements: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the log probabilities (B,) of letters and of elements, -inf where the masks do not allow them."""
     placed = (tokens.W > 0).cumprod(1).bool()  # sites up to the first pad
@@ -96,7 +94,7 @@ def _symbols(
     return totals[0], totals[1]
 
 
-def _coordinates(outputs: "Outputs", tokens: Tokens, distribution: Distribution) -> Tensor:
+def _coordinates(outputs: Outputs, tokens: Tokens, distribution: Distribution) -> Tensor:
     free = _table("free_coordinates", tokens)
     where = free.nonzero(as_tuple=True)
     mixture, x = distribution.coordinate(outputs.coordinates[where]), tokens.XYZ[where]
@@ -109,7 +107,7 @@ def _coordinates(outputs: "Outputs", tokens: Tokens, distribution: Distribution)
     return torch.zeros_like(tokens.L[:, 0]).index_add(0, where[0], log_p)
 
 
-def _lattice(outputs: "Outputs", tokens: Tokens, distribution: Distribution, crystals: CrystalBatch) -> Tensor:
+def _lattice(outputs: Outputs, tokens: Tokens, distribution: Distribution, crystals: CrystalBatch) -> Tensor:
     pad = (tokens.W > 0).sum(1)
     mixture = distribution.lattice(outputs.lattice[torch.arange(len(pad), device=pad.device), pad])
     free = torch.from_numpy(tables().free_lattice).to(pad.device)[tokens.G]
@@ -130,7 +128,7 @@ def _lattice(outputs: "Outputs", tokens: Tokens, distribution: Distribution, cry
     return torch.logsumexp(total, dim=-1).masked_fill(outside, -torch.inf)
 
 
-def _paper(outputs: "Outputs", tokens: Tokens) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _paper(outputs: Outputs, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the four parts (B,) as the paper's code scores them.
 
     Dependent coordinates count, as densities per radian; each lattice parameter is a mixture of its own, without
@@ -183,7 +181,7 @@ def check_crystals(crystals: CrystalBatch) -> None:
         raise ValueError(f"crystals.XYZ and crystals.L must be finite, crystal {int((~finite).argmax())} has others")
 
 
-def _chunks(model: "CrystalFormer", crystals: CrystalBatch, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+def _chunks(model: Network, crystals: CrystalBatch, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Cut crystals, sorted by length, so that no chunk has too many tokens."""
     limit = _CHUNK if model.device.type == "cpu" else _CHUNK_CUDA
     sites, start = crystals.n_sites()[order], 0

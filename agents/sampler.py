@@ -8,10 +8,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from agents.config import N_SPECIES
-from agents.crystalformer import CrystalFormer
 from agents.decoder import Decoder
 from agents.distribution import Distribution
 from agents.mixtures import LatticeMixture
+from agents.network import Network
 from crystal_env.crystal import CrystalBatch
 from crystal_env.vocabulary import (
     FIRST_ELEMENT,
@@ -31,7 +31,7 @@ _AT_WORK = 0.9  # share of a batch; if it is less, finished crystals are dropped
 
 @torch.inference_mode()
 def draw_crystals(
-    model: CrystalFormer,
+    model: Network,
     groups: NDArray[np.int64],
     distribution: Distribution,
     rng: np.random.Generator,
@@ -62,7 +62,7 @@ class Drawing:
 
     def __init__(
         self,
-        model: CrystalFormer,
+        model: Network,
         groups: NDArray[np.int64],
         distribution: Distribution,
         rng: np.random.Generator,

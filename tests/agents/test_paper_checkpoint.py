@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents import CrystalFormer, CrystalFormerConfig, paper_checkpoint
+from agents import CrystalFormer, CrystalFormerConfig, paper_checkpoint, paper_pickle
 from crystal_env import Crystal, CrystalBatch
 
 TINY = {"key_size": 4, "coordinate_components": 3}  # what the shapes of `small()` do not tell
@@ -159,7 +159,7 @@ class TestReading:
     @pytest.mark.parametrize("kind", KINDS)
     def test_arrays_are_those_that_were_written(self, write, kind, protocol):
         parameters = small()
-        read = paper_checkpoint.read_pickle(write(KINDS[kind](parameters), protocol))
+        read = paper_pickle.read_pickle(write(KINDS[kind](parameters), protocol))
         assert read.keys() == parameters.keys()
         for module, arrays in parameters.items():
             assert read[module].keys() == arrays.keys()
@@ -330,7 +330,7 @@ class TestForeignFiles:
                 damaged[place] = rng.integers(256)
             file.write_bytes(damaged)
             with contextlib.suppress(ValueError):  # and nothing else
-                paper_checkpoint.read_pickle(file)
+                paper_pickle.read_pickle(file)
 
 
 class Call:
@@ -462,8 +462,8 @@ class TestMalice:
     def test_what_is_allowed_cannot_be_abused(self, write, tmp_path, name):
         (tmp_path / "abuse").write_bytes(ABUSES[name])
         with pytest.raises(ValueError, match=r"/abuse is no checkpoint of the paper's code: \S+"):
-            paper_checkpoint.read_pickle(tmp_path / "abuse")
-        read = paper_checkpoint.read_pickle(write(tree_map(JaxArray, small())))  # as well as before
+            paper_pickle.read_pickle(tmp_path / "abuse")
+        read = paper_pickle.read_pickle(write(tree_map(JaxArray, small())))  # as well as before
         np.testing.assert_array_equal(read["linear"]["w"], small()["linear"]["w"])
 
     def test_extensions_that_another_pickle_has_used_are_refused(self, tmp_path):
@@ -473,7 +473,7 @@ class TestMalice:
             assert pickle.loads(b"\x80\x02\x82\xf0.") is os.system  # and is remembered by all unpicklers
             file.write_bytes(b"\x80\x02\x82\xf0" + text(f"touch {marker}") + b"\x85R.")
             with pytest.raises(ValueError, match="registered extension"):
-                paper_checkpoint.read_pickle(file)
+                paper_pickle.read_pickle(file)
         finally:
             copyreg.remove_extension("os", "system", 240)
         assert not marker.exists()
@@ -484,7 +484,7 @@ class TestMalice:
         file.write_bytes(
             b"\x80\x04}" + text("opt_state") + touch + b"s" + text("params") + file.read_bytes()[2:-1] + b"s."
         )
-        assert paper_checkpoint.read_pickle(file).keys() == small().keys()
+        assert paper_pickle.read_pickle(file).keys() == small().keys()
         assert not marker.exists()
 
     def test_the_types_of_numpy_are_left_alone(self, tmp_path):
@@ -494,5 +494,5 @@ class TestMalice:
         array = global_("numpy._core.numeric", "_frombuffer") + b"(C\x08" + np.array(1.5, ">f8").tobytes() + f8
         array += b"K\x01\x85" + text("C") + b"tR"
         (tmp_path / "file").write_bytes(b"\x80\x04}" + text("~") + b"}" + text("b") + array + b"ss.")
-        assert paper_checkpoint.read_pickle(tmp_path / "file")["~"]["b"].tolist() == [1.5]
+        assert paper_pickle.read_pickle(tmp_path / "file")["~"]["b"].tolist() == [1.5]
         assert np.dtype("f8").isnative

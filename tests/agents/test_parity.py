@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from agents import paper_checkpoint
-from agents.crystalformer import CrystalFormer, Outputs
+from agents.crystalformer import CrystalFormer
+from agents.network import Outputs
 from agents.tokens import Tokens
 from crystal_env import CrystalBatch
 from crystal_env.vocabulary import ANGLE_BOUNDS, LENGTH_BOUNDS, gamma_bounds
