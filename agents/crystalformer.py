@@ -9,11 +9,11 @@ import torch
 
 from agents import checkpoint
 from agents.cache import is_narrow
-from agents.distribution import ConstraintOptions, Distribution, compile_constraints, draw_groups
+from agents.distribution import Distribution, compile_constraints, draw_groups
 from agents.likelihood import Likelihood, LogProb, check_crystals, log_prob
 from agents.network import Network
 from agents.sampler import draw_crystals
-from crystal_env.constraints import SpaceGroup
+from crystal_env.constraints import ConstraintOptions, SpaceGroup
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.wyckoff import N_SLOTS
 

@@ -1,9 +1,9 @@
 """From the network's numbers to a distribution of crystals: one set of rules, for drawing and for scoring."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,25 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.mixtures import LatticeMixture, VonMises
-from crystal_env.constraints import Element, SpaceGroup, constraints
+from crystal_env.constraints import SpaceGroup, constraints
 from crystal_env.crystal import CrystalBatch
 from crystal_env.feasibility import Grammar, compile_grammar
 from crystal_env.vocabulary import Vocabulary
 from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS, tables
-
-
-class ConstraintOptions(TypedDict, total=False):
-    """The constraints of `crystal_env.constraints`, without the space group."""
-
-    elements: Iterable[Element] | None
-    required_elements: Iterable[Element]
-    formula: str | Mapping[str, int] | None
-    max_sites: int
-    max_atoms: int | None
-    site_elements: Sequence[Iterable[Element] | None]
-    tied_sites: Sequence[Sequence[int]]
-    wyckoff_letters: str | None
-    exclude_radioactive: bool
 
 
 @dataclass(frozen=True)

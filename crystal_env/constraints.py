@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from math import gcd
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,20 @@ SpaceGroup = int | Literal["mp20", "agent"] | Sequence[int] | Sequence[float] | 
 Element = str | int
 
 _DEFAULT_MAX_ATOMS_OF_FORMULA = 20
+
+
+class ConstraintOptions(TypedDict, total=False):
+    """The arguments of `constraints`, the space group apart."""
+
+    elements: Iterable[Element] | None
+    required_elements: Iterable[Element]
+    formula: str | Mapping[str, int] | None
+    max_sites: int
+    max_atoms: int | None
+    site_elements: Sequence[Iterable[Element] | None]
+    tied_sites: Sequence[Sequence[int]]
+    wyckoff_letters: str | None
+    exclude_radioactive: bool
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,14 @@
 """What the single and the vector environment share: spaces, checked actions, constraints, draws and scores."""
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike, NDArray
 
-from crystal_env.constraints import Element, SpaceGroup, constraints
+from crystal_env.constraints import ConstraintOptions, SpaceGroup, constraints
 from crystal_env.crystal import CrystalBatch
 from crystal_env.feasibility import Grammar, compile_grammar
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
@@ -25,7 +24,7 @@ _NO_CRYSTALS = CrystalBatch.empty()
 _CONSTRAINTS = frozenset(inspect.signature(constraints).parameters)
 
 
-class EpisodeOptions(TypedDict, total=False):
+class EpisodeOptions(ConstraintOptions, total=False):
     """The arguments that `CrystalGenEnv` and `CrystalGenVectorEnv` share; `CrystalGenEnv` describes them."""
 
     reward: Reward | str | None
@@ -35,15 +34,6 @@ class EpisodeOptions(TypedDict, total=False):
     invalid_action: InvalidAction
     invalid_reward: float
     space_group: SpaceGroup
-    elements: Iterable[Element] | None
-    required_elements: Iterable[Element]
-    formula: str | Mapping[str, int] | None
-    max_sites: int
-    max_atoms: int | None
-    site_elements: Sequence[Iterable[Element] | None]
-    tied_sites: Sequence[Sequence[int]]
-    wyckoff_letters: str | None
-    exclude_radioactive: bool
 
 
 class Outcome(NamedTuple):
