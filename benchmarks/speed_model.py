@@ -5,6 +5,8 @@ replaced by those of real crystals (``mp20_val.csv.gz`` in the data folder), so 
 of MP-20; the rest is what it draws. Rates are medians of several rounds.
 """
 
+import cProfile
+import pstats
 import resource
 import time
 from collections.abc import Callable
@@ -135,18 +137,24 @@ def _row(name: str, size: int, seconds: float, flops: float, peak: float) -> Non
     print(f"{name:<52}{size:>6}{rate:>12.4g}{rate * flops / peak:>18.1%}", flush=True)
 
 
-def main(rounds: int = 3, threads: int = 2, slow: bool = True) -> None:
+def main(rounds: int = 3, threads: int = 2, slow: bool = True, profile: bool = False) -> None:
     """Print rates in crystals per second and shares of the machine's matrix-multiply rate.
 
     Args:
         rounds: of every contestant; the median counts.
         threads: of PyTorch.
         slow: measure what takes minutes too: sampling without a cache, and at full length.
+        profile: instead, show where sampling spends its time.
     """
     torch.set_num_threads(threads)
     model = CrystalFormer(CrystalFormerConfig()).eval()
     crystals = load_crystals(data_folder() / "mp20_val.csv.gz").crystals
     crystals = crystals[np.random.default_rng(0).permutation(len(crystals))[:1000]]
+    if profile:
+        profiler = cProfile.Profile()
+        profiler.runcall(sample, model, crystals[:512])
+        pstats.Stats(profiler).sort_stats("tottime").print_stats(16)
+        return
     flops = flops_per_crystal(model, crystals)
     peak, peak16 = matmul_rate(torch.float32, 5), matmul_rate(torch.bfloat16, 5)
     sites = crystals.n_sites().mean()

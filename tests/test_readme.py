@@ -21,7 +21,7 @@ MODULES = [
 def test_python_of_the_readme_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(block.replace("20_000", "6_000"), namespace)
