@@ -40,7 +40,7 @@ class PretrainConfig:
         seed: of the weights, the order of the crystals, dropout and augmentation.
         validate_every: epochs between validations.
         checkpoint_minutes: most time that an interruption can lose.
-        resume: go on with the run in the folder.
+        resume: go on with the run in the folder, if there is one.
     """
 
     data: Path

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from agents.distribution import any_crystal, decision_masks
 from agents.lattice_bins import lattice_bins
@@ -20,7 +21,7 @@ def load_training_data(path: str | Path, report: Path | None = None, progress: b
     Args:
         path: what `crystal_env.dataset.read_structures` takes, or an npz file of crystals.
         report: CSV file to write, with the position and the reason of every entry that is left out.
-        progress: show a bar with the time left.
+        progress: show a bar with the time left, and what is left out.
 
     Raises:
         ValueError: if the file cannot be read, holds numbers that are in no table, or no crystal is left.
@@ -42,6 +43,10 @@ def load_training_data(path: str | Path, report: Path | None = None, progress: b
     if report is not None:
         with report.open("w", newline="") as file:
             csv.writer(file).writerows([("entry", "reason"), *sorted(skipped.items())])
+    if progress and skipped:
+        named = f", see {report}" if report is not None else ""
+        first = f"the first is entry {min(skipped)}: {skipped[min(skipped)]}"
+        tqdm.write(f"{path.name}: {len(skipped)} of {len(skipped) + len(crystals)} entries left out{named}; {first}")
     return crystals
 
 
