@@ -25,6 +25,14 @@ NO_DROPOUT = replace(TINY, dropout=0.0, attention_dropout=0.0)
 GROUPS = np.array([1, 2, 12, 14, 62, 63, 139, 166, 186, 194, 221, 225])
 
 
+@pytest.fixture(autouse=True)
+def _interruptible():
+    """Whoever runs the tests in the background may have switched interrupts off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def crystals():
     model = CrystalFormer(TINY, seed=1).eval()
