@@ -102,7 +102,7 @@ def _choice(total: int, size: int, seed: int) -> NDArray[np.int64]:
 
 
 def training_facts(run: Path) -> dict[str, Any]:
-    """Return settings, command line and course of a training run.
+    """Return settings, command line and course of a training run, and of the run it went on from, if there was one.
 
     Raises:
         ValueError: if the folder holds no run, or it has not been validated yet.
@@ -114,7 +114,15 @@ def training_facts(run: Path) -> dict[str, Any]:
     if not history:
         raise ValueError(f"run {run} has no validation yet")
     best = max(history, key=lambda entry: entry.get("validation_total", entry["step"]))
-    return {"settings": settings, "command": _pretrain_command(settings), "last": history[-1], "best": best}
+    facts: dict[str, Any] = {"settings": settings, "command": _pretrain_command(settings)}
+    facts |= {"last": history[-1], "best": best, "history": history}
+    before = Path(settings["initial"] or "").parent
+    if settings["initial"] and before.is_dir() and RunFolder(before).has_state:
+        facts["before"] = earlier = training_facts(before)
+        kept = [entry for entry in earlier["history"] if entry["epoch"] <= earlier["best"]["epoch"]]
+        later = [{**entry, "epoch": entry["epoch"] + kept[-1]["epoch"]} for entry in history]
+        facts["history"] = kept + later
+    return facts
 
 
 def _pretrain_command(settings: dict[str, Any]) -> str:
@@ -170,13 +178,19 @@ def render(numbers: dict[str, Any]) -> str:
 def _training_text(training: dict[str, Any] | None) -> str:
     if training is None:
         return ""
+    return _stage_text(training) + "\n\n![learning curve](curve.png)"
+
+
+def _stage_text(training: dict[str, Any]) -> str:
+    """Describe a run after those before it."""
     settings, last, best = training["settings"], training["last"], training["best"]
-    shown = ("batch_size", "learning_rate", "schedule", "warmup", "weight_decay", "precision", "likelihood", "seed")
-    return (
+    shown = ("batch_size", "learning_rate", "schedule", "warmup", "weight_decay", "augment", "precision", "seed")
+    before = f"{_stage_text(training['before'])}\n\nThen: " if "before" in training else ""
+    return before + (
         f"Trained for {last['epoch']:.0f} of {settings['epochs']} epochs ({last['step']:,.0f} steps, "
         f"{last['hours']:.2f} hours); the model with the best validation likelihood, of epoch {best['epoch']:.0f}, was "
         f"kept. Settings: {', '.join(f'`{name}` {settings[name]}' for name in shown)}.\n\n"
-        f"```\n{training['command']}\n```\n\n![learning curve](curve.png)"
+        f"```\n{training['command']}\n```"
     )
 
 
@@ -246,8 +260,8 @@ def main(args: Args) -> None:
     versions = {name: version(name) for name in ("crystalgen", "torch", "chgnet", "pymatgen", "smact", "moyopy")}
     numbers = {"model": args.model, "command": shlex.join(command), "training": facts, **numbers}
     write_card(out, {**numbers, "versions": versions}, examined, train)
-    if args.run is not None:
-        draw_curve(RunFolder(args.run).history(), out / "curve.png")
+    if facts is not None:
+        draw_curve(facts["history"], out / "curve.png")
     print(f"card in {out / 'README.md'}")
 
 

@@ -146,6 +146,17 @@ def test_facts_of_a_run_give_the_command_that_makes_it_again(run):
     assert tyro.cli(PretrainConfig, args=command[2:], config=(OmitArgPrefixes,)) == run
 
 
+def test_a_run_that_went_on_from_another_tells_of_both(run, tmp_path):
+    RunFolder(run.run).save_state({})
+    second = RunFolder(tmp_path / "second")
+    second.write_settings(PretrainConfig(run.data, second.path, initial=str(run.run / "model"), epochs=7).plain())
+    entry = {"step": 5, "epoch": 2.0, "hours": 1.0, "train_loss": 4.0, "validation_total": -6.0}
+    second.append_history(entry)
+    facts = model_card.training_facts(second.path)
+    assert facts["before"]["command"] == model_card.training_facts(run.run)["command"]
+    assert [(e["epoch"], e["validation_total"]) for e in facts["history"]] == [(1, -9.0), (2, -7.0), (4.0, -6.0)]
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="run must be the folder"):
         model_card.training_facts(tmp_path / "nothing")
