@@ -1,13 +1,18 @@
 """Agents: CrystalFormer, stable-baselines3's view of the environment, and what learns in it."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from agents.config import CrystalFormerConfig
 from agents.crystalformer import CrystalFormer
-from agents.features import TokenFeatures
 from agents.likelihood import LogProb
-from agents.policy import CrystalFormerPolicy
 from agents.pretrain import pretrain
 from agents.pretrain_config import PretrainConfig
-from agents.vec_env import CrystalVecEnv
+
+if TYPE_CHECKING:
+    from agents.features import TokenFeatures
+    from agents.policy import CrystalFormerPolicy
+    from agents.vec_env import CrystalVecEnv
 
 __all__ = [
     "CrystalFormer",
@@ -19,3 +24,16 @@ __all__ = [
     "TokenFeatures",
     "pretrain",
 ]
+
+_MODULES = {"CrystalFormerPolicy": "policy", "CrystalVecEnv": "vec_env", "TokenFeatures": "features"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs stable-baselines3 with its first use: the network and its training do without."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,10 +8,7 @@ of MP-20; the rest is what it draws. Rates are medians of several rounds.
 import cProfile
 import pstats
 import resource
-import time
-from collections.abc import Callable
 from functools import partial
-from statistics import median
 
 import numpy as np
 import torch
@@ -26,6 +23,7 @@ from agents.distribution import Distribution, any_crystal
 from agents.likelihood import log_prob, score
 from agents.sampler import Drawing
 from agents.tokens import Tokens
+from benchmarks.timing import seconds
 from crystal_env import CrystalBatch, load_crystals
 from crystal_env.dataset import data_folder
 from crystal_env.wyckoff import N_SLOTS
@@ -120,20 +118,11 @@ def flops_per_crystal(model: CrystalFormer, crystals: CrystalBatch) -> float:
 def matmul_rate(dtype: torch.dtype, rounds: int) -> float:
     """Return the rate of a product of two 2048 x 2048 matrices in operations per second."""
     a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
-    return 2 * 2048**3 / _seconds(lambda: a @ b, rounds)
+    return 2 * 2048**3 / seconds(lambda: a @ b, rounds)
 
 
-def _seconds(work: Callable[[], object], rounds: int) -> float:
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return median(times)
-
-
-def _row(name: str, size: int, seconds: float, flops: float, peak: float) -> None:
-    rate = size / seconds
+def _row(name: str, size: int, time: float, flops: float, peak: float) -> None:
+    rate = size / time
     print(f"{name:<52}{size:>6}{rate:>12.4g}{rate * flops / peak:>18.1%}", flush=True)
 
 
@@ -162,25 +151,25 @@ def main(rounds: int = 3, threads: int = 2, slow: bool = True, profile: bool = F
     print(f"{threads} threads: matrix multiply {peak / 1e9:.0f} GFLOP/s in float32, {peak16 / 1e9:.0f} in bfloat16\n")
     print(f"{'':<52}{'batch':>6}{'crystals/s':>12}{'of matmul rate':>18}")
     for size in (100, 1000):
-        _row("sample", size, _seconds(partial(sample, model, crystals[:size]), rounds), flops, peak)
+        _row("sample", size, seconds(partial(sample, model, crystals[:size]), rounds), flops, peak)
     with torch.inference_mode():
-        _row("log_prob", 1000, _seconds(lambda: log_prob(model, crystals, _DISTRIBUTION), rounds), flops, peak)
+        _row("log_prob", 1000, seconds(lambda: log_prob(model, crystals, _DISTRIBUTION), rounds), flops, peak)
     trained = model.train()
-    _row("train", 256, _seconds(lambda: train(trained, crystals[:256]), rounds), 3 * flops, peak)
+    _row("train", 256, seconds(lambda: train(trained, crystals[:256]), rounds), 3 * flops, peak)
     _row(
         "train, padded to 105 tokens",
         64,
-        _seconds(lambda: train_padded(trained, crystals[:64]), rounds),
+        seconds(lambda: train_padded(trained, crystals[:64]), rounds),
         3 * flops,
         peak,
     )
     model.eval()
     half = CrystalFormer(CrystalFormerConfig()).bfloat16().eval()
-    _row("sample in bfloat16", 1000, _seconds(lambda: sample(half, crystals), 1), flops, peak16)
+    _row("sample in bfloat16", 1000, seconds(lambda: sample(half, crystals), 1), flops, peak16)
     print(f"largest change of a log-probability by bfloat16: {_change(model, half, crystals):.2g} nats")
     if slow:
-        _row("sample, no cache", 100, _seconds(lambda: sample(model, crystals[:100], Recomputing), 1), flops, peak)
-        once = _seconds(lambda: full_length_forward(model, crystals[:100]), 1)
+        _row("sample, no cache", 100, seconds(lambda: sample(model, crystals[:100], Recomputing), 1), flops, peak)
+        once = seconds(lambda: full_length_forward(model, crystals[:100]), 1)
         _row("sample, 105 passes of full length (one measured)", 100, 105 * once, flops, peak)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 

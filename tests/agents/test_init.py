@@ -1,0 +1,21 @@
+import subprocess
+import sys
+
+import pytest
+
+import agents
+
+
+def test_network_and_training_do_without_stable_baselines3_and_pymatgen():
+    code = "import sys, agents; print({'stable_baselines3', 'sb3_contrib', 'pymatgen', 'ase'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_all_public_names_can_be_imported():
+    assert all(getattr(agents, name).__name__ == name for name in agents.__all__)
+    assert set(agents.__all__) <= set(dir(agents))
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        agents.Nothing  # noqa: B018
