@@ -20,16 +20,14 @@ class KeyValueCache:
 
     Attributes:
         keys: by layer (B, H, S, K), with room for S tokens of B crystals.
-        values: by layer (B, H, S, K), or (B, S, D) if ``is_narrow``.
+        values: by layer (B, H, S, K), or (B, S, D) where `is_narrow`.
         output: by layer weight and bias of what follows the mixing of the values.
-        is_narrow: whether the values are the normalised residual stream.
     """
 
     def __init__(self, config: CrystalFormerConfig, size: int, output: list[tuple[Tensor, Tensor]]) -> None:
         self.output, like = output, output[0][0]
-        self.is_narrow = is_narrow(config)
         keys = (size, config.n_heads, 0, config.key_size)
-        values = (size, 0, config.model_size) if self.is_narrow else keys
+        values = (size, 0, config.model_size) if is_narrow(config) else keys
         self.keys = [like.new_zeros(keys) for _ in range(config.n_layers)]
         self.values = [like.new_zeros(values) for _ in range(config.n_layers)]
 

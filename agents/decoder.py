@@ -31,13 +31,7 @@ class Decoder:
         output (B, O): what it says about the next decision.
     """
 
-    def __init__(
-        self,
-        model: Network,
-        vocabulary: Vocabulary,
-        grammar: Grammar,
-        groups: _Rows,
-    ) -> None:
+    def __init__(self, model: Network, vocabulary: Vocabulary, grammar: Grammar, groups: _Rows) -> None:
         self.model = model
         self.states = CrystalStates(len(groups), vocabulary)
         self._length = np.zeros(len(groups), np.int64)
@@ -100,7 +94,8 @@ class Decoder:
         is_lattice, is_group = self.states.phase[rows] >= Phase.A, self.states.phase[rows] == Phase.SPACE_GROUP
         if not self.states.step(rows, tokens, units).all():
             raise ValueError("tokens must be allowed in every row")
-        self._say_first(rows[is_group])
+        if is_group.any():
+            self._say_first(rows[is_group])
         end = np.where(self.states.phase[rows] == Phase.LETTER, 5, _KIND[self.states.phase[rows]])
         feeds = ~(is_lattice | is_group)
         which, kind = np.nonzero((np.arange(5) >= first[:, None]) & (np.arange(5) < end[:, None]) & feeds[:, None])
