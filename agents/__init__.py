@@ -3,29 +3,52 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from agents.best_of_n import best_of_n
 from agents.config import CrystalFormerConfig
 from agents.crystalformer import CrystalFormer
+from agents.dpo import DPOConfig, dpo
+from agents.finetune import FinetuneConfig, finetune
 from agents.likelihood import LogProb
 from agents.pretrain import pretrain
 from agents.pretrain_config import PretrainConfig
+from agents.sample import SampleConfig, sample
+from agents.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from agents.features import TokenFeatures
+    from agents.klppo import KLPPO
     from agents.policy import CrystalFormerPolicy
+    from agents.train_run import train
     from agents.vec_env import CrystalVecEnv
 
 __all__ = [
+    "KLPPO",
     "CrystalFormer",
     "CrystalFormerConfig",
     "CrystalFormerPolicy",
     "CrystalVecEnv",
+    "DPOConfig",
+    "FinetuneConfig",
     "LogProb",
     "PretrainConfig",
+    "SampleConfig",
     "TokenFeatures",
+    "TrainConfig",
+    "best_of_n",
+    "dpo",
+    "finetune",
     "pretrain",
+    "sample",
+    "train",
 ]
 
-_MODULES = {"CrystalFormerPolicy": "policy", "CrystalVecEnv": "vec_env", "TokenFeatures": "features"}
+_MODULES = {
+    "KLPPO": "klppo",
+    "CrystalFormerPolicy": "policy",
+    "CrystalVecEnv": "vec_env",
+    "TokenFeatures": "features",
+    "train": "train_run",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,36 +1,117 @@
-"""The command of this package: ``pretrain``."""
+"""The commands of this package: what draws crystals, what trains, and what converts models."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import tyro
 from tyro.conf import OmitArgPrefixes
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from agents.crystalformer import CrystalFormer
+from agents.dpo import DPOConfig, dpo
+from agents.finetune import FinetuneConfig, finetune
 from agents.pretrain import pretrain
 from agents.pretrain_config import PretrainConfig
+from agents.sample import SampleConfig, sample
+from agents.train_config import TrainConfig
+
+_JSON = ConstructorRegistry()
+"""How the command line reads what is no plain number or word: dictionaries, and space groups."""
 
 
-def resume(run: Path, resume: bool = True) -> None:
-    """Go on with a run where its last checkpoint is, with the settings it has.
+@_JSON.primitive_rule
+def _from_json(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    if info.type is not Any and info.type_origin is not dict:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda words: _parsed(words[0], info.type_origin is dict),
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: [value if isinstance(value, str) else json.dumps(value)],
+    )
+
+
+def _parsed(text: str, is_dictionary: bool) -> Any:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    if is_dictionary and not isinstance(value, dict):
+        raise ValueError(f"expected a JSON dictionary such as '{{\"max_depth\": 0.2}}', got {text!r}")
+    return value
+
+
+def resume(run: Path, resume: bool = True) -> Path:
+    """Go on with a run where it was saved last, with the settings it has.
 
     Args:
         run: folder of the run.
         resume: as the command says.
     """
-    _train(PretrainConfig.of_run(run))
+    return run
 
 
-def main(args: Sequence[str]) -> None:
-    """Train a network on structures, or with ``--resume`` go on with a run."""
-    if "--resume" in args:
-        tyro.cli(resume, prog="crystalgen pretrain", args=args)
-    else:
-        _train(tyro.cli(PretrainConfig, prog="crystalgen pretrain", args=args, config=(OmitArgPrefixes,)))
+def convert(source: str, target: Path, key_size: int = 64, coordinate_components: int = 16) -> None:
+    """Convert a model, such as a checkpoint published with the paper, into a folder of this project's format.
+
+    The folder holds config.json and model.safetensors. Reading runs no code that a file brings.
+
+    Args:
+        source: a checkpoint file of the paper's code, a folder, or the name of a shipped model.
+        target: folder to write.
+        key_size: width of an attention head, which the paper's files do not tell.
+        coordinate_components: von Mises components of a coordinate, which they do not tell either.
+    """
+    sizes = {"key_size": key_size, "coordinate_components": coordinate_components} if Path(source).is_file() else {}
+    model = CrystalFormer.from_pretrained(source, **sizes)
+    model.save_pretrained(target)
+    print(f"{target}: {model.n_parameters:,} parameters, {model.config.n_layers} layers")
 
 
-def _train(config: PretrainConfig) -> None:
-    try:
-        model = pretrain(config)
-    except KeyboardInterrupt as interrupt:
-        raise SystemExit(f"crystalgen: {interrupt}") from None
+def _train(config: TrainConfig) -> None:
+    from agents.train_run import train  # stable-baselines3 takes its time to import
+
+    train(config)
+
+
+def _sample(config: SampleConfig) -> None:
+    sample(config)
+    print(f"{config.size} crystals in {config.out}")
+
+
+def _pretrain(config: PretrainConfig) -> None:
+    model = pretrain(config)
     print(f"{model.n_parameters:,} parameters in {config.run / 'model'}")
+
+
+_RUNS: dict[str, tuple[type[Any], Callable[[Any], object]]] = {
+    "pretrain": (PretrainConfig, _pretrain),
+    "finetune": (FinetuneConfig, finetune),
+    "dpo": (DPOConfig, dpo),
+    "train": (TrainConfig, _train),
+}
+_OTHERS: dict[str, tuple[type[Any], Callable[[Any], object]]] = {
+    "sample": (SampleConfig, _sample),
+}
+
+
+def main(command: str, args: Sequence[str]) -> None:
+    """Run a command; one that trains goes on with a run where the arguments say ``--resume``."""
+    prog = f"crystalgen {command}"
+    if command == "convert":
+        tyro.cli(convert, prog=prog, args=args, config=(tyro.conf.PositionalRequiredArgs,))
+        return
+    kind, act = (_RUNS | _OTHERS)[command]
+    if command in _RUNS and "--resume" in args:
+        config = kind.of_run(tyro.cli(resume, prog=prog, args=args))
+    else:
+        config = tyro.cli(kind, prog=prog, args=args, config=(OmitArgPrefixes,), registry=_JSON)
+    try:
+        act(config)
+    except KeyboardInterrupt as interrupt:
+        raise SystemExit(f"crystalgen: {interrupt}" if str(interrupt) else "crystalgen: interrupted") from None
+    if command in _RUNS and command != "pretrain":
+        print(f"the model is in {config.run / 'model'}")

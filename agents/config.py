@@ -1,11 +1,16 @@
 """The sizes of the network."""
 
 from dataclasses import asdict, dataclass, fields
+from typing import Literal
 
 from crystal_env.wyckoff import N_ELEMENTS, N_LETTERS
 
 N_SPECIES = N_ELEMENTS + 1
 """Elements and the pad."""
+
+
+GroupChoice = int | Literal["mp20"] | tuple[int, ...] | tuple[float, ...]
+"""Space groups as the command line takes them: a number, several, 230 weights, or their frequencies in MP-20."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from crystal_env.constraints import ConstraintOptions, SpaceGroup
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.wyckoff import N_SLOTS
 
-_LEAST, _MOST = 128, 8192  # crystals that are drawn side by side
+_LEAST, _MOST_CPU, _MOST = 128, 512, 8192  # crystals that are drawn side by side
+_BYTES_CPU = 10_000_000  # of one token of all crystals, keys and values in all layers
 _TOKENS = 5 * N_SLOTS  # of the longest crystal
 
 
@@ -125,7 +126,7 @@ class CrystalFormer(Network):
                 most likely letter, element and component every time, and its centre.
             top_p: letters, elements and components come from the most likely ones that together have this probability
                 (without the temperature).
-            batch_size: crystals side by side, by default 128 on a CPU, and what fits into half of a GPU's memory.
+            batch_size: crystals side by side, by default 128 to 512 on a CPU, and what fits into half of a GPU.
             progress: show a bar with the time left.
             constraints: what the crystals must be like, as for the environment: ``elements``, ``required_elements``,
                 ``formula``, ``max_sites``, ``max_atoms``, ``site_elements``, ``tied_sites``, ``wyckoff_letters``,
@@ -137,14 +138,14 @@ class CrystalFormer(Network):
         rng = np.random.default_rng(seed)
         groups = draw_groups(space_groups, size, rng, constraints)
         distribution = Distribution(compile_constraints(groups, constraints), temperature, top_p, bins)
-        chunk = self._side_by_side() if batch_size is None else batch_size
-        return draw_crystals(self, groups, distribution, rng, chunk, progress)
+        chunk = self.side_by_side() if batch_size is None else batch_size
+        return draw_crystals(self, groups, distribution, rng, chunk, progress).crystals
 
-    def _side_by_side(self) -> int:
-        """Return how many crystals to draw at a time."""
+    def side_by_side(self) -> int:
+        """Return how many crystals to draw at a time: what stays in a CPU's cache, or fits into a GPU's free memory."""
+        c, size = self.config, self.head.weight.element_size()
+        inner = c.n_heads * c.key_size
+        token = size * c.n_layers * (inner + (c.model_size if is_narrow(c) else inner))
         if self.device.type != "cuda":
-            return _LEAST
-        c, free = self.config, torch.cuda.mem_get_info(self.device)[0]
-        token = c.n_layers * (c.n_heads * c.key_size + (c.model_size if is_narrow(c) else c.n_heads * c.key_size))
-        crystal = _TOKENS * token * self.head.weight.element_size()
-        return max(_LEAST, min(_MOST, free // (2 * crystal)))
+            return max(_LEAST, min(_MOST_CPU, _BYTES_CPU // token))
+        return max(_LEAST, min(_MOST, torch.cuda.mem_get_info(self.device)[0] // (2 * _TOKENS * token)))

@@ -1,5 +1,6 @@
 """Unfinished crystals beside what the network has seen of them: the state machine, and a key/value cache."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,15 @@ class Decoder:
             fed.append(self._decide(rows, only, None if units is None else np.zeros(len(rows))))
         self._feed(*(np.concatenate(parts) for parts in zip(*fed, strict=True)))
 
-    def replay(self, rows: _Rows, tokens: NDArray[np.int64]) -> None:
-        """Take several allowed decisions (n, T) in each of ``rows`` (n,), -1 after the last, in one pass."""
-        fed = []
-        for column in tokens.T:
-            at = column >= 0
-            fed.append(self._decide(rows[at], column[at], None))
+    def replay(self, rows: _Rows, written: NDArray[Any], phase: NDArray[np.int64]) -> None:
+        """Take several allowed decisions in each of ``rows`` (n,), in one pass.
+
+        Args:
+            rows: (n,) indices of crystals.
+            written: (n, T) the decisions as `CrystalStates.observations` shows them, 0 after the last.
+            phase: (n,) where they lead to. It tells a number 0 from the end.
+        """
+        fed = [self._decide(*decisions) for decisions in walk(self.states, rows, written, phase)]
         if fed:
             self._feed(*(np.concatenate(parts) for parts in zip(*fed, strict=True)))
 
@@ -136,3 +140,27 @@ def token_position(states: CrystalStates) -> _Rows:
     """Return the position (N,) of the last token of every crystal, -1 where there is none yet."""
     position: _Rows = 5 * states.site + _KIND[states.phase] - 1
     return position
+
+
+def walk(
+    states: CrystalStates, rows: _Rows, written: NDArray[Any], phase: NDArray[np.int64]
+) -> Iterator[tuple[_Rows, NDArray[np.int64], NDArray[np.float64] | None]]:
+    """Yield rows, ids and units of the decisions that lead to what observations show, each to be taken at once.
+
+    Args:
+        states: the crystals.
+        rows: (n,) which of them.
+        written: (n, T) the decisions as `CrystalStates.observations` shows them, 0 after the last.
+        phase: (n,) where they lead to. It tells a number 0 from the end.
+    """
+    goes_on = np.logical_or.accumulate(written[:, ::-1] != 0, axis=1)[:, ::-1]
+    for column, more in zip(written.T, goes_on.T, strict=True):
+        at = more | (states.phase[rows] != phase)
+        if not at.any():
+            return
+        if states.vocabulary.bins:
+            yield rows[at], column[at].astype(np.int64) - 1, None
+        else:
+            is_number = states.phase[rows[at]] >= Phase.X
+            tokens = np.where(is_number, 0, column[at] - 1).astype(np.int64)
+            yield rows[at], tokens, np.where(is_number, column[at], 0.0).astype(np.float64)

@@ -113,7 +113,7 @@ def draw_groups(
     wanted = constraints(space_group=space_groups, **options)
     if wanted.chooses_group:
         raise ValueError("space_groups must be given or drawn: the network does not choose them, got 'agent'")
-    return np.searchsorted(compile_grammar(wanted).cumulative, rng.random(size), side="right")
+    return compile_grammar(wanted).draw_groups(size, rng)
 
 
 @lru_cache(maxsize=1)

@@ -15,13 +15,16 @@ from torch import Tensor
 
 from agents.distribution import Distribution, any_crystal, decision_masks
 from agents.lattice_bins import gamma_bins, lattice_bins
-from agents.mixtures import LatticeMixture
+from agents.mixtures import LatticeMixture, VonMises
 from agents.network import Network, Outputs
 from agents.tokens import Tokens
 from crystal_env.crystal import CrystalBatch
 from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS, N_SLOTS, tables
 
 Likelihood = Literal["exact", "paper"]
+
+N_DECISIONS = 2 * (N_SLOTS + 1) + 3 * N_SLOTS + 1
+"""Places for decisions of a crystal: letters and elements of 22 slots, coordinates of 21, and the lattice as one."""
 
 _LOG_TWO_PI = float(np.log(2 * np.pi))
 _CHUNK = 2_000  # tokens scored at once: what a core's cache holds
@@ -36,6 +39,34 @@ class LogProb(NamedTuple):
     elements: Tensor
     coordinates: Tensor
     lattice: Tensor
+
+
+class DecisionLogProb(NamedTuple):
+    """Log-likelihoods of every decision of B crystals in n slots, in nats, 0 where there is no decision.
+
+    Attributes:
+        letters (B, n): STOP included.
+        elements (B, n): of the sites.
+        coordinates (B, n - 1, 3): of the free ones.
+        lattice (B,): of all its free parameters together.
+    """
+
+    letters: Tensor
+    elements: Tensor
+    coordinates: Tensor
+    lattice: Tensor
+
+    def by_part(self) -> LogProb:
+        """Return the sums over the decisions of each part, and of all."""
+        parts = (self.letters.sum(1), self.elements.sum(1), self.coordinates.sum((1, 2)), self.lattice)
+        return LogProb(torch.stack(parts).sum(0), *parts)
+
+    def in_a_row(self) -> Tensor:
+        """Return all decisions side by side (B, `N_DECISIONS`), whatever n is."""
+        sites = [F.pad(part, (0, N_SLOTS + 1 - part.shape[1])) for part in (self.letters, self.elements)] + [
+            F.pad(self.coordinates, (0, 0, 0, N_SLOTS - self.coordinates.shape[1])).flatten(1)
+        ]
+        return torch.cat([*sites, self.lattice[:, None]], dim=1)
 
 
 def log_prob(
@@ -60,70 +91,86 @@ def score(
     model: Network, crystals: CrystalBatch, distribution: Distribution, likelihood: Likelihood = "exact"
 ) -> LogProb:
     """Return the log-likelihood of crystals in a single pass of the network."""
+    if likelihood == "exact":
+        return score_decisions(model, crystals, distribution).by_part()
+    tokens = Tokens.from_crystals(crystals, model.real_dtype, model.device)
+    letters, *others = _paper(model(tokens), tokens)
+    parts = (letters.masked_fill(_has_entries_after_a_pad(crystals, model), -torch.inf), *others)
+    return LogProb(torch.stack(parts).sum(0), *parts)
+
+
+def score_decisions(model: Network, crystals: CrystalBatch, distribution: Distribution) -> DecisionLogProb:
+    """Return the exact log-likelihood of every decision of crystals in a single pass of the network."""
     tokens = Tokens.from_crystals(crystals, model.real_dtype, model.device)
     outputs = model(tokens)
-    if likelihood == "paper":
-        parts = _paper(outputs, tokens)
-    else:
-        masks = decision_masks(crystals, distribution.grammar)
-        letters, elements = (torch.from_numpy(mask).to(model.device) for mask in masks)
-        parts = (
-            *_symbols(outputs, tokens, distribution, letters, elements),
-            _coordinates(outputs, tokens, distribution),
-            _lattice(outputs, tokens, distribution, crystals),
-        )
-    stray = torch.from_numpy(_has_entries_after_a_pad(crystals)).to(model.device)
-    parts = (parts[0].masked_fill(stray, -torch.inf), *parts[1:])
-    return LogProb(torch.stack(parts).sum(0), *parts)
+    masks = decision_masks(crystals, distribution.grammar)
+    letters, elements = _symbols(outputs, tokens, distribution, *(torch.from_numpy(m).to(model.device) for m in masks))
+    stray = _has_entries_after_a_pad(crystals, model)
+    letters[:, 0] = letters[:, 0].masked_fill(stray, -torch.inf)
+    pad = (tokens.W > 0).sum(1)
+    mixture = distribution.lattice(outputs.lattice[torch.arange(len(pad), device=pad.device), pad])
+    lattice = lattice_log_prob(mixture, crystals, tokens.L, distribution.bins)
+    return DecisionLogProb(letters, elements, _coordinates(outputs, tokens, distribution), lattice)
 
 
 def _symbols(
     outputs: Outputs, tokens: Tokens, distribution: Distribution, letters: Tensor, elements: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the log probabilities (B,) of letters and of elements, -inf where the masks do not allow them."""
+    """Return the log probabilities (B, n) of letters and of elements, -inf where the masks do not allow them."""
     placed = (tokens.W > 0).cumprod(1).bool()  # sites up to the first pad
     decided = F.pad(placed[:, :-1], (1, 0), value=True)  # letters up to the first pad
-    totals = []
+    parts = []
     for logits, mask, chosen, counted in (
         (outputs.letters, letters, tokens.W, decided),
         (outputs.elements, elements, tokens.A, placed),
     ):
         allowed = mask.gather(-1, chosen[..., None])[..., 0]
         log_p = distribution.log_probs(logits, mask).gather(-1, chosen[..., None])[..., 0]
-        totals.append(torch.where(counted, torch.where(allowed, log_p, -torch.inf), 0.0).sum(-1))
-    return totals[0], totals[1]
+        parts.append(torch.where(counted, torch.where(allowed, log_p, -torch.inf), 0.0))
+    return parts[0], parts[1]
 
 
 def _coordinates(outputs: Outputs, tokens: Tokens, distribution: Distribution) -> Tensor:
-    free = _table("free_coordinates", tokens)
-    where = free.nonzero(as_tuple=True)
-    mixture, x = distribution.coordinate(outputs.coordinates[where]), tokens.XYZ[where]
-    if n := distribution.bins:
-        chosen = torch.round(x * n).long() % n
-        in_bin = mixture.bins(n).gather(-1, chosen[:, None, None].expand(-1, mixture.locations.shape[-1], 1))[..., 0]
-        log_p = torch.logsumexp(mixture.log_weights + in_bin, dim=-1)
-    else:
-        log_p = mixture.log_density(x) + _LOG_TWO_PI  # per unit of x instead of per radian
-    return torch.zeros_like(tokens.L[:, 0]).index_add(0, where[0], log_p)
+    """Return the log probabilities (B, n - 1, 3) of the free coordinates, per unit of a fractional coordinate."""
+    where = _table("free_coordinates", tokens).nonzero(as_tuple=True)
+    log_p = coordinate_log_prob(
+        distribution.coordinate(outputs.coordinates[where]), tokens.XYZ[where], distribution.bins
+    )
+    return log_p.new_zeros(tokens.XYZ[:, :-1].shape).index_put(where, log_p)
 
 
-def _lattice(outputs: Outputs, tokens: Tokens, distribution: Distribution, crystals: CrystalBatch) -> Tensor:
-    pad = (tokens.W > 0).sum(1)
-    mixture = distribution.lattice(outputs.lattice[torch.arange(len(pad), device=pad.device), pad])
-    free = torch.from_numpy(tables().free_lattice).to(pad.device)[tokens.G]
-    if not distribution.bins:
-        return mixture.log_density(tokens.L, free)
-    n, total = distribution.bins, mixture.log_weights
-    bins = torch.from_numpy(lattice_bins(crystals, n)).to(pad.device)
+def coordinate_log_prob(mixture: VonMises, x: Tensor, bins: int) -> Tensor:
+    """Return the log-likelihoods (N,) of coordinates (N,) in [0, 1): densities per unit of x, or of their bins."""
+    if not bins:
+        return mixture.log_density(x) + _LOG_TWO_PI  # per unit of x instead of per radian
+    chosen = torch.round(x * bins).long() % bins
+    index = chosen[:, None, None].expand(-1, mixture.locations.shape[-1], 1)
+    return torch.logsumexp(mixture.log_weights + mixture.bins(bins).gather(-1, index)[..., 0], dim=-1)
+
+
+def lattice_log_prob(mixture: LatticeMixture, crystals: CrystalBatch, L: Tensor, bins: int) -> Tensor:
+    """Return the joint log-likelihoods (B,) of the free lattice parameters of crystals.
+
+    Args:
+        mixture: of B lattices.
+        crystals: B crystals.
+        L: (B, 6) their normalised lattices, as in `Tokens`.
+        bins: bins of a parameter, 0 for densities.
+    """
+    free = torch.from_numpy(tables().free_lattice).to(L.device)[torch.from_numpy(crystals.G).to(L.device)]
+    if not bins:
+        return mixture.log_density(L, free)
+    n, total = bins, mixture.log_weights
+    bin_of = torch.from_numpy(lattice_bins(crystals, n)).to(L.device)
     for parameter in range(6):
         rows = free[:, parameter].nonzero()[:, 0]
         part = LatticeMixture(*(array[rows] for array in mixture))
         allowed = None
         if parameter == 5:
-            allowed = torch.from_numpy(gamma_bins(bins[rows, 3:5].numpy(force=True), n)).to(pad.device)
-        chosen = bins[rows, parameter, None, None].clamp(min=0).expand(-1, total.shape[-1], 1)
+            allowed = torch.from_numpy(gamma_bins(bin_of[rows, 3:5].numpy(force=True), n)).to(L.device)
+        chosen = bin_of[rows, parameter, None, None].clamp(min=0).expand(-1, total.shape[-1], 1)
         total = total.index_add(0, rows, part.bins(parameter, n, allowed).gather(-1, chosen)[..., 0])
-    outside = ((bins < 0) & free).any(-1) | total.isneginf().all(-1)
+    outside = ((bin_of < 0) & free).any(-1) | total.isneginf().all(-1)
     total = total.masked_fill(outside[:, None], 0.0)  # no gradient comes from a sum of nothing but zeros
     return torch.logsumexp(total, dim=-1).masked_fill(outside, -torch.inf)
 
@@ -141,7 +188,9 @@ def _paper(outputs: Outputs, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor, Te
     letters = following[G[:, None], F.pad(W[:, :-1], (1, 0))]
     elements = (torch.arange(N_ELEMENTS + 1, device=G.device) > 0).expand(*W.shape, -1)
     symbols = outputs._replace(letters=outputs.letters[:, :n], elements=outputs.elements[:, :n])
-    log_w, log_a = _symbols(symbols, tokens._replace(W=W, A=A), distribution, letters, elements)
+    log_w, log_a = (
+        part.sum(1) for part in _symbols(symbols, tokens._replace(W=W, A=A), distribution, letters, elements)
+    )
 
     where = _table("projection", tokens)[..., :3].ne(0).any(-1).nonzero(as_tuple=True)
     densities = distribution.coordinate(outputs.coordinates[where]).log_density(tokens.XYZ[where])
@@ -160,9 +209,10 @@ def _table(name: str, tokens: Tokens) -> Tensor:
     return table[tokens.G[:, None], tokens.W[:, :-1]]
 
 
-def _has_entries_after_a_pad(crystals: CrystalBatch) -> NDArray[np.bool_]:
+def _has_entries_after_a_pad(crystals: CrystalBatch, model: Network) -> Tensor:
     after = np.logical_or.accumulate(crystals.W == 0, axis=1)
-    return np.any(after & ((crystals.W > 0) | (crystals.A > 0) | crystals.XYZ.any(-1)), axis=1)
+    stray = np.any(after & ((crystals.W > 0) | (crystals.A > 0) | crystals.XYZ.any(-1)), axis=1)
+    return torch.from_numpy(stray).to(model.device)
 
 
 def check_crystals(crystals: CrystalBatch) -> None:

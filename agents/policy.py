@@ -1,5 +1,7 @@
 """CrystalFormer as the policy of sb3-contrib's ``MaskablePPO``, on the discrete environment."""
 
+import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,17 @@ from torch import Tensor, nn
 
 from agents.config import N_SPECIES, CrystalFormerConfig
 from agents.crystalformer import CrystalFormer
-from agents.decoder import Decoder, token_position
+from agents.decoder import token_position
 from agents.distribution import Distribution, any_crystal
 from agents.mixtures import LatticeMixture
+from agents.prefixes import Prefixes, start_groups
 from agents.tokens import Tokens
 from crystal_env.constraints import mp20_group_counts
 from crystal_env.state import CrystalStates
 from crystal_env.vocabulary import FIRST_ELEMENT, N_SYMBOLS, Phase, Vocabulary
 from crystal_env.wyckoff import N_GROUPS, N_LETTERS, tables
+
+ModelSource = str | Path | CrystalFormerConfig | CrystalFormer
 
 _NEVER = -1e8  # logit of what is not allowed, as in sb3-contrib
 
@@ -38,7 +43,7 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
         observation_space: of ``CrystalGen-v0`` or one of its variants, in discrete mode.
         action_space: likewise.
         lr_schedule: learning rate by remaining progress.
-        model: what `CrystalFormer.from_pretrained` takes, or the sizes of a new network.
+        model: what `CrystalFormer.from_pretrained` takes, a model, which is copied, or the sizes of a new one.
         optimizer_class: by default Adam.
         optimizer_kwargs: its arguments, the learning rate apart.
 
@@ -51,13 +56,13 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
-        model: str | Path | CrystalFormerConfig = "mp20",
+        model: ModelSource = "mp20",
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         self.vocabulary = _vocabulary(observation_space, action_space)
-        self._source = model
-        self._rollout: _Rollout | None = None
+        self._make_model = partial(model_of, model)
+        self._prefixes: Prefixes | None = None
         super().__init__(
             observation_space,
             action_space,
@@ -67,17 +72,14 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
-        if isinstance(self._source, CrystalFormerConfig):
-            self.model = CrystalFormer(self._source)
-        else:
-            self.model = CrystalFormer.from_pretrained(self._source)
-        self.model.eval()
+        self.model = self._make_model()
         config = self.model.config
         self.value_net = nn.Linear(config.model_size, 1)
         self.first_value_net = nn.Linear(config.embed_size, 1)  # before there is a token
         for net in (self.value_net, self.first_value_net):
             nn.init.zeros_(net.weight)
             nn.init.zeros_(net.bias)
+            net.to(self.model.head.weight.dtype)
         if self.vocabulary.chooses_group:
             counts = torch.from_numpy(mp20_group_counts() + 1.0).to(self.model.real_dtype)
             self.group_logits = nn.Parameter(counts.log())
@@ -127,10 +129,10 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
         if torch.is_grad_enabled():
             states, hidden, output = self._whole(observations)
         else:
-            if self._rollout is None or not self._rollout.continues(self.model, len(observations)):
-                self._rollout = _Rollout(self.model, self.vocabulary, len(observations))
-            self._rollout.catch_up(observations)
-            decoder = self._rollout.decoder
+            if self._prefixes is None or not self._prefixes.continues(self.model, len(observations)):
+                self._prefixes = Prefixes(self.model, self.vocabulary, len(observations))
+            self._prefixes.catch_up(observations)
+            decoder = self._prefixes.decoder
             states, hidden, output = decoder.states, decoder.hidden, decoder.output
         distribution = self.action_dist.proba_distribution(action_logits=self._logits(states, output))
         if action_masks is not None:
@@ -143,7 +145,7 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
     def _whole(self, observations: NDArray[np.int64]) -> tuple[CrystalStates, Tensor, Tensor]:
         """Pass whole prefixes through the network; return states, hidden (N, D) and output (N, O) at their ends."""
         states = CrystalStates(len(observations), self.vocabulary)
-        states.reset(np.arange(len(states)), any_crystal(), _start_groups(observations, self.vocabulary))
+        states.reset(np.arange(len(states)), any_crystal(), start_groups(observations, self.vocabulary))
         for column in (observations[:, 2:] - 1).T:
             rows = np.flatnonzero(column >= 0)
             states.step(rows, column[rows])
@@ -203,42 +205,13 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
         return torch.logsumexp(weights[..., None] + mixture.bins(parameter, bins, allowed).clamp(min=_NEVER), dim=1)
 
 
-class _Rollout:
-    """What the network has computed for the prefixes of N environments, while its weights stay as they are."""
-
-    def __init__(self, model: CrystalFormer, vocabulary: Vocabulary, size: int) -> None:
-        self.decoder = Decoder(model, vocabulary, any_crystal(), np.ones(size, np.int64))
-        self._started = np.zeros(size, bool)
-        self._weights = _fingerprint(model)
-
-    def continues(self, model: CrystalFormer, size: int) -> bool:
-        """Return whether what is kept holds for this model and number of environments."""
-        return len(self.decoder.states) == size and self._weights == _fingerprint(model)
-
-    def catch_up(self, observations: NDArray[np.int64]) -> None:
-        """Bring all crystals to where observations (N, 2 + T) are, each from where it was if it is on the way."""
-        states = self.decoder.states
-        known, wanted = states.observations[:, 2:], observations[:, 2:]
-        groups = _start_groups(observations, states.vocabulary)
-        before = _start_groups(states.observations, states.vocabulary)
-        differs = ((known != wanted) & (known > 0)).any(1) | (groups != before) | ~self._started
-        self._started[:] = True
-        rows = np.flatnonzero(differs)
-        self.decoder.restart(rows, any_crystal(), groups[rows])
-        have, want = (states.observations[:, 2:] > 0).sum(1), (wanted > 0).sum(1)
-        places = have[:, None] + np.arange(max(0, int((want - have).max(initial=0))))
-        tokens = np.take_along_axis(wanted, np.minimum(places, wanted.shape[1] - 1), axis=1) - 1
-        self.decoder.replay(np.arange(len(states)), np.where(places < want[:, None], tokens, -1))
-
-
-def _fingerprint(model: CrystalFormer) -> tuple[int, ...]:
-    """Return what changes with the weights, where they are, and inference mode, whose tensors no other mode takes."""
-    return (torch.is_inference_mode_enabled(), *(x for p in model.parameters() for x in (p._version, p.data_ptr())))
-
-
-def _start_groups(observations: NDArray[Any], vocabulary: Vocabulary) -> NDArray[np.int64]:
-    """Return the groups (N,) that episodes began with, 0 where the agent chooses."""
-    return np.zeros(len(observations), np.int64) if vocabulary.chooses_group else observations[:, 0].astype(np.int64)
+def model_of(source: ModelSource) -> CrystalFormer:
+    """Return a network of one's own, in evaluation mode."""
+    if isinstance(source, CrystalFormer):
+        return copy.deepcopy(source).eval()
+    if isinstance(source, CrystalFormerConfig):
+        return CrystalFormer(source).eval()
+    return CrystalFormer.from_pretrained(source)
 
 
 def _rows(where: NDArray[np.bool_], like: Tensor) -> Tensor:

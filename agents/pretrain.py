@@ -2,12 +2,8 @@
 
 import contextlib
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +14,14 @@ from tqdm import tqdm
 from agents.batches import epoch_order, micro_batches
 from agents.crystalformer import CrystalFormer
 from agents.distribution import Distribution, any_crystal
+from agents.interrupt import Interrupt
 from agents.likelihood import Likelihood, LogProb, log_prob, score
 from agents.pretrain_config import PretrainConfig
 from agents.run_folder import RunFolder
+from agents.training import Log, adam, check_settings, writer
 from agents.training_data import load_training_data
 from crystal_env.crystal import CrystalBatch
 from crystal_env.equivalents import equivalents
-
-_MAY_CHANGE = ("run", "resume", "device", "checkpoint_minutes")  # when a run is resumed
 
 
 def pretrain(config: PretrainConfig, progress: bool = True) -> CrystalFormer:
@@ -42,7 +38,7 @@ def pretrain(config: PretrainConfig, progress: bool = True) -> CrystalFormer:
         KeyboardInterrupt: if the run was ended from outside.
         ValueError: if data or settings are unusable, or the run to resume was another one.
     """
-    with _process_group(), torch.random.fork_rng(_devices()), _Interrupt() as interrupt:
+    with _process_group(), torch.random.fork_rng(_devices()), Interrupt() as interrupt:
         return _Run(config, progress).train(interrupt)
 
 
@@ -68,7 +64,7 @@ class _Run:
         self._load_data()
         self.shown = self.data
         self.model = self._new_model().to(self.device)
-        self.optimiser = _adam(self.model, config)
+        self.optimiser = adam(self.model, config.learning_rate, config.betas, config.weight_decay)
         self.step, self.best, self.seconds = 0, np.nan, 0.0
         if resumes:
             self._restore()
@@ -102,11 +98,11 @@ class _Run:
         """Optimiser steps of the run."""
         return self.config.epochs * self.steps_per_epoch
 
-    def train(self, interrupt: "_Interrupt") -> CrystalFormer:
+    def train(self, interrupt: Interrupt) -> CrystalFormer:
         """Run to the end, or until it is interrupted."""
         saved = time.monotonic()
         bar = tqdm(total=self.total, initial=self.step, unit="step", desc="pretrain", disable=not self.progress)
-        with bar, _writer(self.config.run, self.step, self.rank) as log:
+        with bar, writer(self.config.run, self.step, self.rank) as log:
             for rows in self._batches():
                 started = time.monotonic()
                 loss, norm = self._update(rows)
@@ -172,7 +168,7 @@ class _Run:
         for tensor, part in zip(every, flat.split([tensor.numel() for tensor in every]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def _validate(self, log: "_Log", loss: float) -> None:
+    def _validate(self, log: Log, loss: float) -> None:
         """Measure the likelihood of the validation data by part; keep the model if it is the best."""
         if self.rank:
             return
@@ -197,12 +193,7 @@ class _Run:
             self.folder.save_state({"model": model, "optimiser": optimiser, **progress})
 
     def _restore(self) -> None:
-        now, before = self.config.plain(), self.folder.read_settings()
-        for name in now:
-            if name not in _MAY_CHANGE and now[name] != before.get(name):
-                raise ValueError(
-                    f"run {self.config.run} cannot be resumed with {name} = {now[name]}, it was {before.get(name)}"
-                )
+        check_settings(self.config.run, self.config.plain(), self.folder.read_settings())
         state = self.folder.load_state(self.device)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -223,64 +214,6 @@ def mean_log_prob(model: CrystalFormer, crystals: CrystalBatch, likelihood: Like
         scores = log_prob(model.eval(), crystals, Distribution(any_crystal()), likelihood)
     model.train(was_training)
     return {name: float(getattr(scores, name).double().mean()) for name in LogProb._fields}
-
-
-def _adam(model: CrystalFormer, config: PretrainConfig) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
-
-
-class _Interrupt:
-    """Notes SIGINT and SIGTERM instead of letting them break a step; a second one does."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._handlers: dict[int, Any] = {}
-
-    def __enter__(self) -> "_Interrupt":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._restore()
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.requested = True
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-
-class _Log:
-    """Writes scalars for TensorBoard, in the first process."""
-
-    def __init__(self, run: Path, step: int, rank: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step) if rank == 0 else None
-
-    def __call__(self, name: str, value: float, step: int) -> None:
-        if self._writer is not None:
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-
-@contextlib.contextmanager
-def _writer(run: Path, step: int, rank: int) -> Iterator[_Log]:
-    log = _Log(run, step, rank)
-    try:
-        yield log
-    finally:
-        log.close()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -68,20 +69,26 @@ class RunFolder:
     def load_state(self, device: torch.device) -> dict[str, Any]:
         """Return the last state, with its tensors on a device; history written after it is taken back."""
         state: dict[str, Any] = torch.load(self.path / _STATE_FILE, map_location=device, weights_only=True)
-        kept = [entry for entry in self.history() if entry["step"] <= state["step"]]
-        _replace(self.path / _HISTORY_FILE, "".join(f"{json.dumps(entry)}\n" for entry in kept).encode())
+        self.forget_after(state["step"])
         return state
+
+    def forget_after(self, step: int) -> None:
+        """Take back the history after a step."""
+        kept = [entry for entry in self.history() if entry["step"] <= step]
+        _replace(self.path / _HISTORY_FILE, "".join(f"{json.dumps(entry)}\n" for entry in kept).encode())
 
     def history(self) -> list[dict[str, float]]:
         """Return the validations so far."""
         path = self.path / _HISTORY_FILE
         return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
-    def append_history(self, entry: dict[str, float]) -> None:
-        """Add a validation, and draw the curve anew."""
+    def append_history(
+        self, entry: dict[str, float], draw: Callable[[list[dict[str, float]], Path], None] | None = None
+    ) -> None:
+        """Add a validation, and draw the curve anew, by default with `draw_curve`."""
         with (self.path / _HISTORY_FILE).open("a") as file:
             file.write(json.dumps(entry) + "\n")
-        draw_curve(self.history(), self.path / _CURVE_FILE)
+        (draw or draw_curve)(self.history(), self.path / _CURVE_FILE)
 
 
 def draw_curve(history: list[dict[str, float]], path: Path) -> None:

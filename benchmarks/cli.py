@@ -2,37 +2,55 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
+import tyro
 from tyro.conf import OmitArgPrefixes
-from tyro.extras import subcommand_cli_from_dict
 
 import agents.cli
 import rewards.cli
 from benchmarks import demo
+from benchmarks.evaluate import EvaluateConfig, evaluate
 
-
-def hull() -> None:
-    """Build, inspect and check convex hulls: see crystalgen hull --help."""
-
-
-def pretrain() -> None:
-    """Train a network on structures by maximum likelihood: see crystalgen pretrain --help."""
+_AGENTS = {
+    "sample": "Draw crystals of a model: CIF files and a table.",
+    "pretrain": "Train a network on structures by maximum likelihood.",
+    "finetune": "Fine-tune a model on what succeeds among its own crystals.",
+    "dpo": "Fine-tune a model on pairs of better and worse crystals.",
+    "train": "Fine-tune a model by reinforcement (KLPPO).",
+    "convert": "Convert a checkpoint of the paper's code into a folder of this project's format.",
+}
+COMMANDS = _AGENTS | {
+    "evaluate": "Say what crystals of any generator are worth, side by side.",
+    "demo": "Teach the base model to draw more stable crystals, in five minutes.",
+    "hull": "Build, inspect and check convex hulls.",
+}
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; without arguments show what there is."""
     args = list(sys.argv[1:] if args is None else args)
+    command, rest = (args[0], args[1:]) if args else ("--help", [])
     try:
-        if args[:1] == ["hull"]:
-            rewards.cli.main(args[1:] or ["--help"])
-        elif args[:1] == ["pretrain"]:
-            agents.cli.main(args[1:] or ["--help"])
+        if command == "hull":
+            rewards.cli.main(rest or ["--help"])
+        elif command == "demo":
+            tyro.cli(demo.main, prog="crystalgen demo", args=rest, config=(OmitArgPrefixes,))
+        elif command == "evaluate":
+            evaluate(tyro.cli(EvaluateConfig, prog="crystalgen evaluate", args=rest, config=(OmitArgPrefixes,)))
+        elif command in _AGENTS:
+            agents.cli.main(command, rest or ["--help"])
+        elif command in ("--help", "-h", "help"):
+            print(_help())
         else:
-            commands: dict[str, Any] = {"demo": demo.main, "hull": hull, "pretrain": pretrain}
-            subcommand_cli_from_dict(commands, args=args or ["--help"], prog="crystalgen", config=(OmitArgPrefixes,))
+            raise ValueError(f"there is no command {command!r}\n{_help()}")
     except (ValueError, OSError) as error:
         raise SystemExit(f"crystalgen: {error}") from error
+
+
+def _help() -> str:
+    lines = ["usage: crystalgen COMMAND ...", "", "Each command explains itself with --help.", ""]
+    lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,42 +1,33 @@
-"""The demonstration: an agent that has never seen a crystal learns to make stable ones.
+"""The demonstration: reinforcement teaches a base model of known crystals to draw stable ones.
 
-`MaskablePPO` with a small network plays ``CrystalGen-Coarse-v0`` in a few space groups of high symmetry. Its reward is
-minus the energy above the convex hull, by the CHGNet potential. Random masked play is the yardstick.
+`KLPPO` fine-tunes the shipped model in a few space groups of high symmetry, where crystals are small and energies
+cheap. The reward is minus the energy above the convex hull, by the CHGNet potential. Before and after are compared on
+crystals of the same number and space groups.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
-from numpy.typing import NDArray
-from sb3_contrib import MaskablePPO
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecMonitor
 from tqdm import tqdm
 
-from agents import CrystalVecEnv, TokenFeatures
+from agents import CrystalFormer
+from agents.train_run import train
+from agents.train_config import TrainConfig
 from benchmarks import demo_report
 from benchmarks.demo_report import Sample
-from crystal_env import Crystal, CrystalBatch, sample_masked
-from crystal_env.elements import SYMBOLS
-from rewards import EnergyAboveHull, Screen, Validity
-
-_Policy = Callable[[Any, NDArray[np.bool_]], NDArray[np.int64]]
+from crystal_env.crystal import CrystalBatch
+from rewards import EnergyAboveHull, Validity
 
 SPACE_GROUPS = (139, 194, 216, 221, 225)
 """I4/mmm, P6_3/mmc, F-43m, Pm-3m and Fm-3m: home of many simple prototypes."""
 
+MAX_DEPTH = 0.2
+"""Deepest energy below the hull in eV/atom that is believed: deeper, the hull lacks a phase."""
 
-UNWANTED = ("He", "Ne", "Ar", "Kr", "Xe", "Tc", "Pm")
-"""Noble gases, whose bonds CHGNet has hardly seen and flatters, and radioactive elements."""
-CLIP = 5.0
-"""Bound of the reward in eV/atom, which is also what a crystal loses that cannot be scored."""
+_CHUNK = 128
 
 
 @dataclass
@@ -45,136 +36,77 @@ class Args:
 
     Attributes:
         out: folder of the results.
-        steps: decisions the agent trains on.
-        crystals: crystals that random play and the trained agent are judged by.
-        num_envs: environments played side by side.
-        max_sites: most inequivalent sites of a crystal.
-        max_atoms: most atoms in its primitive cell.
-        entropy: weight of the policy's entropy: more of it finds more kinds of crystals, less of it more stable ones.
+        iterations: batches that the agent draws and learns from.
+        batch_size: crystals of an iteration.
+        crystals: crystals that the model is judged by, before and after.
+        tau: how strongly the agent is held to the base model: less of it gives more stable crystals of fewer kinds.
+        learning_rate: of Adam, at its highest.
         seed: of everything random.
     """
 
     out: Path = Path("runs/demo")
-    steps: int = 200_000
+    iterations: int = 40
+    batch_size: int = 256
     crystals: int = 1000
-    num_envs: int = 64
-    max_sites: int = 3
-    max_atoms: int = 6
-    entropy: float = 0.1
+    tau: float = 0.1
+    learning_rate: float = 4e-4
     seed: int = 0
 
 
-class Record(BaseCallback):
-    """Keeps every crystal that ends, with its energy, and the mean of every rollout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.crystals: list[Crystal] = []
-        self.e_above_hull: list[float] = []
-        self.curve: list[tuple[int, float, float]] = []
-        self._rollout: list[tuple[float, bool]] = []
-
-    def _on_step(self) -> bool:
-        for row in np.flatnonzero(self.locals["dones"]):
-            info = self.locals["infos"][row]
-            energy = min(info["reward_terms"]["e_above_hull"], CLIP)
-            self._rollout.append((energy, info["is_success"]))
-            if info["is_success"]:
-                self.crystals.append(info["crystal"])
-                self.e_above_hull.append(energy)
-        return True
-
-    def _on_rollout_end(self) -> None:
-        if not self._rollout:  # no crystal was finished
-            return
-        energy, stable = np.mean(self._rollout, axis=0)
-        self.curve.append((self.num_timesteps, float(energy), float(stable)))
-        self.logger.record("rollout/e_above_hull", energy)
-        self.logger.record("rollout/stable_share", stable)
-        self._rollout.clear()
-
-
 def main(args: Args) -> None:
-    """Train an agent on the energy above the hull and compare it with random play."""
-    start = time.time()
-    torch.set_num_threads(1)  # faster for small networks; CHGNet has its own worker threads
-    args.out.mkdir(parents=True, exist_ok=True)
-    reward = EnergyAboveHull(clip=CLIP, max_depth=0.2, screen=Screen(min_distance=1.0, max_volume=100.0))
-    print(f"space groups {SPACE_GROUPS}, up to {args.max_sites} sites and {args.max_atoms} atoms, seed {args.seed}")
-    venv = gym.make_vec(
-        "CrystalGen-Coarse-v0",
-        num_envs=args.num_envs,
-        autoreset_mode=AutoresetMode.SAME_STEP,
-        reward=reward,
-        invalid_reward=-CLIP,
-        mask_in_info=False,
-        space_group=list(SPACE_GROUPS),
-        elements=[symbol for symbol in SYMBOLS[1:84] if symbol not in UNWANTED],
-        max_sites=args.max_sites,
-        max_atoms=args.max_atoms,
+    """Fine-tune the base model on the energy above the hull and compare before with after."""
+    started = time.time()
+    base = CrystalFormer.from_pretrained("mp20")
+    reward = EnergyAboveHull(max_depth=MAX_DEPTH)
+    print(f"base model mp20, space groups {SPACE_GROUPS}, tau {args.tau}, seed {args.seed}")
+    before = _examine(base, base, reward, args, "base model")
+    for leftover in ("agent.zip", "history.jsonl"):
+        (args.out / "run" / leftover).unlink(missing_ok=True)
+    config = TrainConfig(
+        run=args.out / "run",
+        reward_kwargs={"max_depth": MAX_DEPTH},
+        space_group=SPACE_GROUPS,
+        iterations=args.iterations,
+        batch_size=args.batch_size,
+        tau=args.tau,
+        learning_rate=args.learning_rate,
+        warmup=5,
+        schedule="linear",
+        n_epochs=1,
+        weights={"lattice": 0.0},
+        baseline="group",
+        reward_range=(-2.0, 1.0),
+        samples=0,
+        seed=args.seed,
     )
-    env = CrystalVecEnv(venv)
-    env.seed(args.seed)
-    rng = np.random.default_rng(args.seed)
-    random = _play(env, args.crystals, "random play", lambda _, masks: sample_masked(masks, rng))
-    model = _model(env, args)
-    record = Record()
     try:
-        model.learn(args.steps, callback=record, progress_bar=True)
+        model = train(config).model
     except KeyboardInterrupt:
         print("interrupted: judging what has been learned so far")
-    model.save(args.out / "agent.zip")
-    trained = _play(env, args.crystals, "trained agent", lambda seen, masks: model.predict(seen, action_masks=masks)[0])
-    demo_report.write(
-        args.out,
-        random,
-        trained,
-        record.curve,
-        CrystalBatch.from_crystals(record.crystals),
-        np.array(record.e_above_hull),
-    )
-    print(f"done in {(time.time() - start) / 60:.1f} minutes; training curves: tensorboard --logdir {args.out}")
+        model = CrystalFormer.from_pretrained(args.out / "run" / "model")
+    after = _examine(model.cpu(), base, reward, args, "after training")
+    demo_report.write(args.out, before, after)
+    print(f"done in {(time.time() - started) / 60:.1f} minutes; the model is in {args.out / 'run' / 'model'}")
 
 
-def _model(env: CrystalVecEnv, args: Args) -> MaskablePPO:
-    return MaskablePPO(
-        "MlpPolicy",
-        VecMonitor(env),
-        n_steps=64,
-        batch_size=512,
-        n_epochs=4,
-        gamma=1.0,  # the reward comes at the end, and an early decision matters as much as a late one
-        learning_rate=1e-3,
-        ent_coef=args.entropy,
-        seed=args.seed,
-        tensorboard_log=str(args.out),
-        policy_kwargs={
-            "features_extractor_class": TokenFeatures,
-            "features_extractor_kwargs": {"max_tokens": 5 * args.max_sites + 7},
-            "net_arch": [256, 256],
-        },
-    )
-
-
-def _play(env: CrystalVecEnv, count: int, name: str, act: _Policy) -> Sample:
-    """Play until the first ``count`` crystals to be begun are finished, so that long ones count like short ones."""
-    ended: list[tuple[int, dict[str, Any]]] = []
-    observations = env.reset()
-    begun = np.arange(env.num_envs)
-    with tqdm(total=count, desc=name, unit="crystal") as bar:
-        while bar.n < count:
-            observations, _, done, infos = env.step(act(observations, np.stack(env.env_method("action_masks"))))
-            for row in np.flatnonzero(done):
-                if begun[row] < count:
-                    ended.append((int(begun[row]), infos[row]))
-                    bar.update()
-                begun[row] = begun.max() + 1
-    infos = [info for _, info in sorted(ended, key=lambda pair: pair[0])]
-    crystals = CrystalBatch.from_crystals(info["crystal"] for info in infos)
+def _examine(model: CrystalFormer, base: CrystalFormer, reward: EnergyAboveHull, args: Args, name: str) -> Sample:
+    """Draw crystals and say what they are worth."""
+    rng = np.random.default_rng([args.seed, args.iterations])
+    crystals = model.sample(list(SPACE_GROUPS), args.crystals, seed=rng)
+    parts = [crystals[start : start + _CHUNK] for start in range(0, len(crystals), _CHUNK)]
+    results = [reward(part) for part in tqdm(parts, desc=name, unit="batch")]
+    scored = np.concatenate([[failure is None for failure in result.failures] for result in results]).astype(bool)
     return Sample(
         crystals,
-        np.array([min(info["reward_terms"]["e_above_hull"], CLIP) for info in infos]),
-        np.array([info["reward_failure"] is None for info in infos]),
-        np.array([info["is_success"] for info in infos]),
+        np.concatenate([result.terms["e_above_hull"] for result in results]),
+        scored,
+        np.concatenate([result.success() for result in results]),
         Validity()(crystals).success(),
+        _divergence(model, base, crystals),
     )
+
+
+@torch.inference_mode()
+def _divergence(model: CrystalFormer, base: CrystalFormer, crystals: CrystalBatch) -> float:
+    """Return the mean of ln p / p_base over crystals that the model has drawn."""
+    return float((model.log_prob(crystals).total - base.log_prob(crystals).total).double().mean())

@@ -9,20 +9,23 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pymatgen.io.cif import CifWriter
 
+from agents.run_folder import RunFolder
 from crystal_env import CrystalBatch, rendering
 
 _BEST = 12
+_STABLE = 0.1  # eV/atom
 
 
 class Sample(NamedTuple):
-    """Crystals with their rewards.
+    """Crystals with what they are worth.
 
     Attributes:
         crystals: B crystals.
-        e_above_hull (B,): in eV/atom, at most 5, which is also what a crystal gets that cannot be scored.
-        scored (B,): whether the potential gave an energy.
+        e_above_hull (B,): in eV/atom, 10 where a crystal could not be scored.
+        scored (B,): whether the potential gave a believable energy.
         stable (B,): whether e_above_hull is at most 0.1 eV/atom.
         valid (B,): whether `rewards.Validity` accepts it.
+        divergence: of the model that drew them from the base model, estimated on them, in nats.
     """
 
     crystals: CrystalBatch
@@ -30,84 +33,71 @@ class Sample(NamedTuple):
     scored: NDArray[np.bool_]
     stable: NDArray[np.bool_]
     valid: NDArray[np.bool_]
+    divergence: float
 
 
-def write(
-    out: Path,
-    random: Sample,
-    trained: Sample,
-    curve: list[tuple[int, float, float]],
-    crystals: CrystalBatch,
-    e_above_hull: NDArray[np.float64],
-) -> None:
+def write(out: Path, before: Sample, after: Sample) -> None:
     """Print the table and write ``results.json``, ``learning.png``, ``best.png`` and ``best/*.cif``.
 
     Args:
-        out: folder of the results.
-        random: crystals of random play.
-        trained: crystals of the trained agent.
-        curve: decisions, mean energy above the hull and stable share of every rollout.
-        crystals: all stable crystals met in training.
-        e_above_hull: their energies (B,) in eV/atom.
+        out: folder of the results, with the run in ``run``.
+        before: crystals of the base model.
+        after: crystals of the fine-tuned model.
     """
-    table = {"random": _summary(random), "trained": _summary(trained)}
+    table = {"before": _summary(before), "after": _summary(after)}
     (out / "results.json").write_text(json.dumps(table, indent=2) + "\n")
-    print(f"\n{'':<44}{'random':>10}{'trained':>10}")
-    for name in table["random"]:
-        print(f"{name:<44}{table['random'][name]:>10.3f}{table['trained'][name]:>10.3f}")
-    _plot(out / "learning.png", random, trained, curve)
-    pool = CrystalBatch.concatenate([crystals, trained.crystals[trained.stable]])
-    energies = np.concatenate([e_above_hull, trained.e_above_hull[trained.stable]])
-    best = _distinct_best(pool, energies)
-    _write_best(out, pool[best], energies[best])
-    print(f"\n{len(best)} best distinct crystals of {len(pool)} stable ones, with plots, in {out}")
+    print(f"\n{'':<52}{'before':>10}{'after':>10}")
+    for name in table["before"]:
+        print(f"{name:<52}{table['before'][name]:>10.3f}{table['after'][name]:>10.3f}")
+    _plot(out / "learning.png", before, after, RunFolder(out / "run").history())
+    best = _distinct_best(after)
+    _write_best(out, after.crystals[best], after.e_above_hull[best])
+    print(f"\nthe {len(best)} best distinct compounds, with plots, are in {out}")
 
 
 def _summary(sample: Sample) -> dict[str, float]:
     stable = sample.crystals[sample.stable]
+    energies = sample.e_above_hull
     return {
-        "mean energy above hull (eV/atom, failed = 5)": float(sample.e_above_hull.mean()),
-        "median energy above hull (eV/atom)": float(np.median(sample.e_above_hull)),
-        "share that the potential could score": float(sample.scored.mean()),
+        "mean energy above hull (eV/atom, failed = 10)": float(energies.mean()),
+        "mean energy above hull of those scored (eV/atom)": float(energies[sample.scored].mean()),
+        "median energy above hull (eV/atom)": float(np.median(energies)),
         "stable share (at most 0.1 eV/atom)": float(sample.stable.mean()),
         "valid share (distances and charges)": float(sample.valid.mean()),
-        "distinct stable formulas": float(len({crystal.formula for crystal in stable})),
+        "distinct stable formulas / crystals": len({crystal.formula for crystal in stable}) / len(energies),
+        "divergence from the base model (nats)": sample.divergence,
     }
 
 
-def _plot(path: Path, random: Sample, trained: Sample, curve: list[tuple[int, float, float]]) -> None:
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    learning, histogram = figure.subplots(1, 2)
-    if curve:
-        steps, energy, stable = np.array(curve).T
-        learning.plot(steps / 1000, energy, color="tab:blue", label="agent in training")
-        share = learning.twinx()
-        share.plot(steps / 1000, stable, color="tab:green")
-        share.set(ylabel="stable share", ylim=(0, 1))
-        share.yaxis.label.set_color("tab:green")
-    learning.axhline(random.e_above_hull.mean(), color="tab:gray", linestyle="--", label="random play")
-    learning.set(xlabel="thousand decisions", ylabel="mean energy above hull (eV/atom)")
-    learning.yaxis.label.set_color("tab:blue")
-    learning.legend(loc="center right")
-    bins = np.linspace(-0.5, 5, 45)
-    histogram.hist(random.e_above_hull, bins, color="tab:gray", alpha=0.6, label="random play")
-    histogram.hist(trained.e_above_hull, bins, color="tab:blue", alpha=0.6, label="trained agent")
-    histogram.axvline(0.1, color="black", linewidth=0.8, linestyle=":")
-    histogram.set(xlabel="energy above hull (eV/atom, failed = 5)", ylabel="crystals", yscale="log")
+def _plot(path: Path, before: Sample, after: Sample, history: list[dict[str, float]]) -> None:
+    """Draw energy and divergence by iteration (the paper's Fig. 2) and the histogram of energies (Fig. 3)."""
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    energy, divergence, histogram = figure.subplots(1, 3)
+    steps = [entry["step"] for entry in history]
+    energy.plot(steps, [entry["terms_of_scored/e_above_hull"] for entry in history], color="tab:blue")
+    energy.set(xlabel="iteration", ylabel="mean energy above hull of those scored (eV/atom)")
+    divergence.plot(steps, [entry["rollout/kl"] for entry in history], color="tab:orange")
+    divergence.set(xlabel="iteration", ylabel="KL(p || p_base) (nats)")
+    bins = np.linspace(-0.2, 2, 45)
+    for sample, name, color in ((before, "base model", "tab:gray"), (after, "after training", "tab:blue")):
+        label = f"{name}: {sample.stable.mean():.1%} stable"
+        histogram.hist(sample.e_above_hull[sample.scored], bins, color=color, alpha=0.6, label=label)
+    histogram.axvline(_STABLE, color="tab:red", linestyle="--", linewidth=1)
+    histogram.set(xlabel="energy above hull (eV/atom)", ylabel="crystals")
     histogram.legend()
     figure.savefig(path, dpi=150)
 
 
-def _distinct_best(pool: CrystalBatch, energies: NDArray[np.float64]) -> list[int]:
-    """Return indices of the compounds lowest above the hull, the best one of each formula."""
+def _distinct_best(sample: Sample) -> NDArray[np.int64]:
+    """Return the rows of the compounds lowest above the hull, the best one of each formula."""
     best: dict[str, int] = {}
-    for index in np.argsort(energies, kind="stable"):
-        crystal = pool[int(index)]
-        if len(set(crystal.A)) > 1:
-            best.setdefault(crystal.formula, int(index))
+    for row in np.argsort(sample.e_above_hull, kind="stable"):
+        crystal = sample.crystals[int(row)]
+        if sample.stable[row] and len(set(crystal.A)) > 1:
+            best.setdefault(crystal.formula, int(row))
         if len(best) == _BEST:
             break
-    return list(best.values())
+    return np.array(list(best.values()), np.int64)
 
 
 def _write_best(out: Path, crystals: CrystalBatch, energies: NDArray[np.float64]) -> None:
@@ -117,7 +107,7 @@ def _write_best(out: Path, crystals: CrystalBatch, energies: NDArray[np.float64]
         old.unlink()
     for rank, (crystal, energy) in enumerate(zip(crystals, energies, strict=True), 1):
         CifWriter(crystal.to_structure(), symprec=0.01).write_file(str(folder / f"{rank:02}-{crystal.formula}.cif"))
-        print(f"{rank:>3}  {crystal.formula:<14}{energy:>8.3f} eV/atom  {crystal}")
+        print(f"{rank:>3}  {crystal.formula:<14}{energy:>8.3f} eV/atom  {crystal.letters} in {crystal.G}")
     if not len(crystals):
         return
     figure = Figure(figsize=(16, 12), layout="constrained")

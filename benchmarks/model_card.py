@@ -23,8 +23,8 @@ from agents.checkpoint import MODELS
 from agents.pretrain import mean_log_prob
 from agents.run_folder import RunFolder, draw_curve
 from agents.training_data import load_training_data
+from benchmarks.metrics import Examination, examine, summarise
 from benchmarks.model_plots import UNITS, distances, draw_chemistry
-from benchmarks.model_samples import Examination, examine, summarise
 from crystal_env import CrystalBatch
 from crystal_env.dataset import data_folder
 from crystal_env.reward import Reward

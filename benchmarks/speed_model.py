@@ -26,6 +26,7 @@ from agents.tokens import Tokens
 from benchmarks.timing import seconds
 from crystal_env import CrystalBatch, load_crystals
 from crystal_env.dataset import data_folder
+from crystal_env.vocabulary import Vocabulary
 from crystal_env.wyckoff import N_SLOTS
 
 _DISTRIBUTION = Distribution(any_crystal())
@@ -57,10 +58,9 @@ class Imposed(Drawing):
     """Draws crystals with the groups and letters of given ones."""
 
     def __init__(self, model: CrystalFormer, crystals: CrystalBatch, decoder: type[Decoder]) -> None:
-        super().__init__(model, crystals.G, _DISTRIBUTION, np.random.default_rng(0))
+        made = decoder(model, Vocabulary(_DISTRIBUTION.bins), _DISTRIBUTION.grammar, crystals.G)
+        super().__init__(made, _DISTRIBUTION, np.random.default_rng(0))
         self.crystals = crystals
-        if decoder is not Decoder:
-            self.decoder = decoder(model, self.decoder.states.vocabulary, _DISTRIBUTION.grammar, crystals.G)
 
     def letters(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Draw letters and return those of the given crystals."""

@@ -166,6 +166,16 @@ class CrystalBatch:
         counts[:, 0] = 0
         return counts
 
+    def distinct(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows (k,) of the crystals that differ in any number, and the place (B,) of each among them."""
+        if not len(self):
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        arrays = (self.G, self.W, self.A, self.XYZ, self.L)
+        rows = np.concatenate([array.reshape(len(self), -1).astype(np.float64) for array in arrays], axis=1)
+        keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        return first, inverse
+
     def volume_per_atom(self) -> NDArray[np.float64]:
         """Return the volume per atom (B,) in Å^3."""
         return geometry.volumes_per_atom(self)

@@ -169,19 +169,20 @@ class Episodes:
         ended[finished] = True
         self.ended[rows] = ended
         crystals = self.states.crystals(rows[finished]) if len(finished) else _NO_CRYSTALS
-        result = self._score(crystals) if len(finished) else None
+        result = self.score(crystals) if len(finished) else None
         if result is not None:
             rewards[finished] = result.total
         return Outcome(rewards, ended, ~valid, finished, crystals, result)
 
-    def _load_reward(self) -> None:
-        if self._reward is not None:
-            self._scorer = Scorer(resolve_reward(self._reward, self._reward_kwargs), self._invalid_reward)
-
-    def _score(self, crystals: CrystalBatch) -> RewardResult | None:
+    def score(self, crystals: CrystalBatch) -> RewardResult | None:
+        """Return what finished crystals (B,) are worth, None where there is no reward."""
         if self._scorer is None:
             self._load_reward()
         return None if self._scorer is None else self._scorer(crystals)
+
+    def _load_reward(self) -> None:
+        if self._reward is not None:
+            self._scorer = Scorer(resolve_reward(self._reward, self._reward_kwargs), self._invalid_reward)
 
     def _raise_invalid(
         self, rows: NDArray[np.int64], tokens: NDArray[np.int64], units: NDArray[np.float64] | None
@@ -212,6 +213,15 @@ class ShowsEpisodes:
     def states(self) -> CrystalStates:
         """The state machine behind, a row for every copy: to be read, not written."""
         return self._episodes.states
+
+    @property
+    def grammar(self) -> Grammar:
+        """What the crystals must be like, and how often each space group is drawn."""
+        return self._episodes.grammar
+
+    def score(self, crystals: CrystalBatch) -> RewardResult | None:
+        """Return what finished crystals (B,) are worth here, None where there is no reward; no episode is played."""
+        return self._episodes.score(crystals)
 
     @property
     def reward(self) -> Reward | str | None:

@@ -69,6 +69,10 @@ class Grammar:
         cumulative = np.cumsum(self.probabilities)
         return np.where(cumulative >= cumulative[-1], 1.0, cumulative)
 
+    def draw_groups(self, size: int, rng: np.random.Generator) -> _Index:
+        """Draw the space groups (size,) of crystals."""
+        return np.searchsorted(self.cumulative, rng.random(size), side="right")
+
     @cached_property
     def only_group(self) -> int:
         """The one space group that is possible, or 0 if there are several."""

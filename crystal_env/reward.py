@@ -31,6 +31,11 @@ class RewardResult(NamedTuple):
         scored = np.array([failure is None for failure in self.failures], bool)
         return scored & (self.terms["success"] > 0) if "success" in self.terms else scored
 
+    def take(self, rows: NDArray[np.int64]) -> "RewardResult":
+        """Return the results of the given rows (n,), repeats allowed."""
+        terms = {name: values[rows] for name, values in self.terms.items()}
+        return RewardResult(self.total[rows], terms, self.failures[rows])
+
     def info(self, row: int) -> dict[str, Any]:
         """Return the info entries of one crystal: ``reward_terms``, ``is_success`` and ``reward_failure``."""
         return {

@@ -85,6 +85,11 @@ class CrystalStates:
         return self._site
 
     @property
+    def n_decisions(self) -> NDArray[np.int64]:
+        """Number of decisions taken (N,)."""
+        return self._decisions
+
+    @property
     def observations(self) -> NDArray[Any]:
         """Space group, phase, then the decisions so far (N, 2 + T): id + 1, in continuous mode numbers themselves.
 

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rewards.density import Density
     from rewards.ehull import EnergyAboveHull
     from rewards.hull import ConvexHull
     from rewards.potentials import load_potential
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConvexHull",
     "CrystalReward",
+    "Density",
     "EnergyAboveHull",
     "Screen",
     "Validity",
@@ -24,6 +26,7 @@ __all__ = [
 _MODULES = {
     "ConvexHull": "hull",
     "CrystalReward": "wrappers",
+    "Density": "density",
     "EnergyAboveHull": "ehull",
     "Screen": "screen",
     "Validity": "validity",

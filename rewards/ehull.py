@@ -74,13 +74,8 @@ class EnergyAboveHull:
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals; see the class for the terms."""
         crystals = as_batch(crystals)
-        first, inverse = _distinct(crystals)
-        result = self._score(crystals[first])
-        return RewardResult(
-            result.total[inverse],
-            {name: values[inverse] for name, values in result.terms.items()},
-            result.failures[inverse],
-        )
+        first, inverse = crystals.distinct()
+        return self._score(crystals[first]).take(inverse)
 
     def _hull(self) -> ConvexHull:
         return self.hull if isinstance(self.hull, ConvexHull) else _load_hull(self.hull)
@@ -120,14 +115,3 @@ def _load_hull(source: Any) -> ConvexHull:
 
 def _without_failure(failures: NDArray[np.object_]) -> NDArray[np.int64]:
     return np.flatnonzero([failure is None for failure in failures])
-
-
-def _distinct(crystals: CrystalBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows of the distinct crystals, and for every crystal (B,) its place among them."""
-    if not len(crystals):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    arrays = (crystals.G, crystals.W, crystals.A, crystals.XYZ, crystals.L)
-    rows = np.concatenate([array.reshape(len(crystals), -1).astype(np.float64) for array in arrays], axis=1)
-    keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return first, inverse

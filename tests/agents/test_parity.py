@@ -10,6 +10,7 @@ from torch import Tensor
 from agents import paper_checkpoint
 from agents.crystalformer import CrystalFormer
 from agents.network import Outputs
+from agents.objective import published_surrogate
 from agents.tokens import Tokens
 from crystal_env import CrystalBatch
 from crystal_env.vocabulary import ANGLE_BOUNDS, LENGTH_BOUNDS, gamma_bounds
@@ -104,6 +105,26 @@ def test_loss_and_gradients(reference):
     for name, gradient in theirs.items():
         error = (ours[name] - gradient).abs().max() / max(1, gradient.abs().max())
         assert error < reference.tolerance, name
+
+
+def test_published_update(reference):
+    """Objective and gradient of reinforcement as the published code has them."""
+    model, data = reference.model, reference.data
+    old, base, advantages = (
+        torch.from_numpy(data[f"ppo_{name}"]) for name in ("old_logp", "pretrain_logp", "advantages")
+    )
+    eps, beta = data["ppo_eps_clip"].item(), data["ppo_beta"].item()
+    model.zero_grad()
+    log_p = model.log_prob(reference.crystals(), "paper").total
+    objective = published_surrogate(log_p, old, base, advantages, eps, beta).mean()
+    objective.backward()
+    assert objective.item() == pytest.approx(data["ppo_objective"].item(), abs=10 * reference.tolerance, rel=0)
+    assert (log_p.detach() - base).mean().item() == pytest.approx(data["ppo_kl"].item(), abs=reference.tolerance, rel=0)
+    if theirs := reference.parameters("grad_ppo"):  # one of the files has it
+        theirs = paper_checkpoint.convert(theirs, model.config)
+        for name, parameter in model.named_parameters():
+            error = (parameter.grad - theirs[name]).abs().max() / max(1, theirs[name].abs().max())
+            assert error < 10 * reference.tolerance, name
 
 
 def test_mean_loss_of_all_crystals(reference):

@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 
 from agents import CrystalFormer, CrystalFormerConfig, PretrainConfig
 from agents.run_folder import RunFolder
-from benchmarks import model_card, model_plots, model_samples
-from benchmarks.model_samples import Examination
+from benchmarks import metrics, model_card, model_plots
+from benchmarks.metrics import Examination
 from crystal_env import Crystal, CrystalBatch, RewardResult
 from crystal_env.dataset import read_structures
 
@@ -35,27 +35,25 @@ def by_group(crystals):
 
 
 def test_one_structure_in_other_settings_is_one_and_another_prototype_is_two():
-    labels = model_samples.structure_labels(
-        batch(ROCK_SALT, CESIUM_CHLORIDE, SHIFTED, IN_P1, CESIUM_CHLORIDE, PEROVSKITE)
-    )
+    labels = metrics.structure_labels(batch(ROCK_SALT, CESIUM_CHLORIDE, SHIFTED, IN_P1, CESIUM_CHLORIDE, PEROVSKITE))
     assert labels.tolist() == [0, 1, 0, 0, 1, 5]
 
 
 def test_novel_is_what_training_has_in_no_setting():
     training = batch(SHIFTED, PEROVSKITE)
-    assert model_samples.is_novel(batch(ROCK_SALT, CESIUM_CHLORIDE, IN_P1, PEROVSKITE), training).tolist() == [
+    assert metrics.is_novel(batch(ROCK_SALT, CESIUM_CHLORIDE, IN_P1, PEROVSKITE), training).tolist() == [
         0,
         1,
         0,
         0,
     ]
-    assert model_samples.is_novel(batch(ROCK_SALT), CrystalBatch.empty()).all()
+    assert metrics.is_novel(batch(ROCK_SALT), CrystalBatch.empty()).all()
 
 
 def test_replayed_training_crystals_are_not_novel_and_only_once_unique(data_folder):
     training = CrystalBatch.from_structures(list(read_structures(data_folder / "mp20_val.csv.gz"))[:20])
     replayed = CrystalBatch.concatenate([training, training[:5]])
-    summary = model_samples.summarise(model_samples.examine(replayed, training, by_group))
+    summary = metrics.summarise(metrics.examine(replayed, training, by_group))
     assert summary["shares"]["novel"]["count"] == 0
     assert summary["shares"]["unique"]["count"] == 20
     assert summary["shares"]["space group found again"]["count"] == 25
@@ -63,18 +61,18 @@ def test_replayed_training_crystals_are_not_novel_and_only_once_unique(data_fold
 
 
 def test_a_space_group_is_found_only_if_it_is_that_of_the_atoms():
-    found = model_samples.space_group_found(batch(ROCK_SALT, IN_P1, OVERLAPPING, PEROVSKITE))
+    found = metrics.space_group_found(batch(ROCK_SALT, IN_P1, OVERLAPPING, PEROVSKITE))
     assert found.tolist() == [True, False, False, True]
 
 
 @pytest.mark.filterwarnings("ignore:the reward failed")
 def test_a_crystal_that_breaks_the_potential_has_no_energy_and_stops_no_other():
-    energies = model_samples.energies_above_hull(batch(ROCK_SALT, IN_P1, PEROVSKITE), by_group)
+    energies = metrics.energies_above_hull(batch(ROCK_SALT, IN_P1, PEROVSKITE), by_group)
     np.testing.assert_array_equal(energies, [2.25, np.nan, 2.21])
 
 
 def test_rock_salt_is_on_the_hull_by_the_default_reward():
-    energy = model_samples.examine(batch(ROCK_SALT, OVERLAPPING), CrystalBatch.empty()).e_above_hull
+    energy = metrics.examine(batch(ROCK_SALT, OVERLAPPING), CrystalBatch.empty()).e_above_hull
     assert energy[0] == pytest.approx(0.0, abs=0.02)
     assert np.isnan(energy[1])
 
@@ -84,7 +82,7 @@ def test_stable_unique_and_novel_count_one_after_the_other():
     energies = np.array([0.5, 0.05, 0.0, -0.3, np.nan])
     yes = np.ones(5, bool)
     sample = Examination(crystals, yes, yes, yes, energies, np.array([0, 0, 2, 3, 0]), np.array([1, 1, 1, 0, 1], bool))
-    summary = model_samples.summarise(sample)
+    summary = metrics.summarise(sample)
     counts = {name: share["count"] for name, share in summary["shares"].items()}
     assert counts["S.U.N. (≤ 0.1 eV/atom)"] == 2
     assert counts["stable (≤ 0.1 eV/atom)"] == 3
@@ -97,7 +95,7 @@ def test_stable_unique_and_novel_count_one_after_the_other():
 @pytest.mark.parametrize(("count", "total"), [(0, 10), (3, 10), (10, 10), (874, 1000)])
 def test_interval_is_that_of_scipy(count, total):
     low, high = binomtest(count, total).proportion_ci(0.95, method="wilson")
-    assert model_samples.wilson(count, total) == pytest.approx((low, high), abs=1e-6)
+    assert metrics.wilson(count, total) == pytest.approx((low, high), abs=1e-6)
 
 
 def test_jensen_shannon_of_a_coin_that_always_shows_heads_and_a_fair_one():

@@ -1,0 +1,324 @@
+"""What generated crystals are worth: validity, energy, uniqueness and novelty, one by one and as shares.
+
+Definitions, as in the paper: stable is an energy above the hull of at most 0.1 (or 0.0) eV/atom of the crystal as it
+was drawn, without relaxation. S.U.N. counts one after the other: the stable ones, of these one of each structure, of
+these those that the reference does not have. Every crystal that was drawn is in the denominator. Structures are the
+same by pymatgen's ``StructureMatcher`` with its defaults, among crystals of one reduced formula; no space group is
+compared. As that relation is not transitive, crystals are gone through in a fixed order, by energy, then by their text.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from crystal_env import Crystal, CrystalBatch
+from crystal_env.reward import Reward, Scorer
+from rewards import EnergyAboveHull, Validity
+
+_STABLE = 0.1  # eV/atom
+_GAP = 0.2  # eV/atom: deeper below the hull, the hull lacks a phase or the potential fails
+_ON_HULL = 1e-4  # eV/atom: float32 noise of the energy of a phase that is on the hull
+_CHUNK = 64
+_UNSCORED = 10.0  # eV/atom: what a crystal counts that could not be scored, as in the paper's reward
+
+
+class Examination(NamedTuple):
+    """What is known of B crystals.
+
+    Attributes:
+        crystals: the crystals.
+        structural (B,): whether no atoms are closer than 0.5 Å.
+        compositional (B,): whether charges can be neutral, by SMACT.
+        found (B,): whether the symmetry search finds the space group that was asked for.
+        e_above_hull (B,): in eV/atom, NaN where it could not be computed.
+        label (B,): row of the first crystal of the same structure.
+        novel (B,): whether no training crystal has the same structure.
+    """
+
+    crystals: CrystalBatch
+    structural: NDArray[np.bool_]
+    compositional: NDArray[np.bool_]
+    found: NDArray[np.bool_]
+    e_above_hull: NDArray[np.float64]
+    label: NDArray[np.int64]
+    novel: NDArray[np.bool_]
+
+
+def examine(
+    crystals: CrystalBatch,
+    training: CrystalBatch,
+    energy: Reward | None = None,
+    name: str = "crystals",
+    n_jobs: int | None = 1,
+) -> Examination:
+    """Look at crystals from all sides; one that breaks a tool counts against it and does not stop the others.
+
+    Args:
+        crystals: B crystals.
+        training: crystals that are not novel.
+        energy: reward with the term ``e_above_hull``, by default `rewards.EnergyAboveHull`.
+        name: of the crystals, for the progress bars.
+        n_jobs: processes that compare structures, None for one a core.
+    """
+    validity = Validity()(crystals).terms
+    energies = energies_above_hull(crystals, energy or EnergyAboveHull(), name)
+    return Examination(
+        crystals,
+        validity["structural"] > 0,
+        validity["compositional"] > 0,
+        space_group_found(crystals, name),
+        energies,
+        structure_labels(crystals, name, fixed_order(crystals, energies), n_jobs),
+        is_novel(crystals, training, name, n_jobs),
+    )
+
+
+def fixed_order(crystals: CrystalBatch, energies: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the rows (B,) by energy above the hull (B,), those without one last, and then by their text."""
+    texts = np.array([str(crystal) for crystal in crystals] or [""], str)[: len(crystals)]
+    return np.lexsort((texts, energies))  # NaN sorts last
+
+
+def space_group_found(crystals: CrystalBatch, name: str = "crystals") -> NDArray[np.bool_]:
+    """Return whether the symmetry search, at 0.01 Å, gives crystals their own space group (B,)."""
+    found = np.zeros(len(crystals), bool)
+    for row, atoms in enumerate(tqdm(crystals.to_atoms(), desc=f"{name}: symmetry", unit="crystal")):
+        try:
+            crystal = Crystal.from_structure(atoms, symprec=0.01)
+        except ValueError:  # such as overlapping atoms: not found
+            continue
+        found[row] = crystals.G[row] == crystal.G
+    return found
+
+
+def energies_above_hull(crystals: CrystalBatch, energy: Reward, name: str = "crystals") -> NDArray[np.float64]:
+    """Return energies above the hull (B,) in eV/atom, NaN where a crystal could not be scored."""
+    scorer, result = Scorer(energy, floor=0.0), np.full(len(crystals), np.nan)
+    with tqdm(total=len(crystals), desc=f"{name}: energies", unit="crystal") as bar:
+        for start in range(0, len(crystals), _CHUNK):
+            scores = scorer(crystals[start : start + _CHUNK])
+            scored = np.array([failure is None for failure in scores.failures], bool)
+            if scored.any():
+                result[start + np.flatnonzero(scored)] = scores.terms["e_above_hull"][scored]
+            bar.update(len(scored))
+    return result
+
+
+def structure_labels(
+    crystals: CrystalBatch,
+    name: str = "crystals",
+    order: NDArray[np.int64] | None = None,
+    n_jobs: int | None = 1,
+) -> NDArray[np.int64]:
+    """Return for every crystal (B,) the row of the first one with the same structure, its own if there is none.
+
+    Args:
+        crystals: B crystals.
+        name: of the crystals, for the progress bar.
+        order: (B,) rows in the order in which they are gone through, by default as they are listed.
+        n_jobs: processes, None for one a core.
+    """
+    labels = np.arange(len(crystals))
+    buckets: dict[bytes, list[int]] = {}
+    formulas = _formulas(crystals)
+    for row in labels if order is None else order:
+        buckets.setdefault(formulas[row], []).append(int(row))
+    several = [np.array(rows) for rows in buckets.values() if len(rows) > 1]
+    jobs = [(crystals[rows], CrystalBatch.empty()) for rows in several]
+    for rows, found in zip(several, _in_parallel(_first_alike, jobs, n_jobs, f"{name}: uniqueness"), strict=True):
+        labels[rows] = rows[found]
+    return labels
+
+
+def is_novel(
+    crystals: CrystalBatch, training: CrystalBatch, name: str = "crystals", n_jobs: int | None = 1
+) -> NDArray[np.bool_]:
+    """Return whether no training crystal of the same reduced formula has the same structure (B,)."""
+    buckets: dict[bytes, list[int]] = {}
+    for row, formula in enumerate(_formulas(crystals)):
+        buckets.setdefault(formula, []).append(row)
+    known: dict[bytes, list[int]] = {}
+    for row, formula in enumerate(_formulas(training)):
+        if formula in buckets:
+            known.setdefault(formula, []).append(row)
+    novel = np.ones(len(crystals), bool)
+    jobs = [(crystals[np.array(buckets[formula])], training[np.array(rows)]) for formula, rows in known.items()]
+    for formula, found in zip(known, _in_parallel(_alike_any, jobs, n_jobs, f"{name}: novelty"), strict=True):
+        novel[buckets[formula]] = ~found
+    return novel
+
+
+def _first_alike(crystals: CrystalBatch, _: CrystalBatch) -> NDArray[np.int64]:
+    """Return for every crystal (B,) the place of the first one that is alike and was not alike another before."""
+    structures, labels = crystals.to_structures(primitive=True), np.arange(len(crystals))
+    distinct: list[int] = []
+    for row, structure in enumerate(structures):
+        labels[row] = next((first for first in distinct if _same(structure, structures[first])), row)
+        if labels[row] == row:
+            distinct.append(row)
+    return labels
+
+
+def _alike_any(crystals: CrystalBatch, others: CrystalBatch) -> NDArray[np.bool_]:
+    """Return for every crystal (B,) whether any of the others is alike."""
+    known = others.to_structures(primitive=True)
+    return np.array([any(_same(s, other) for other in known) for s in crystals.to_structures(primitive=True)], bool)
+
+
+def _in_parallel(
+    work: Callable[[CrystalBatch, CrystalBatch], NDArray[Any]],
+    jobs: list[tuple[CrystalBatch, CrystalBatch]],
+    n_jobs: int | None,
+    name: str,
+) -> list[NDArray[Any]]:
+    """Return what work gives for every job, in order."""
+    from joblib import Parallel, delayed
+
+    results = Parallel(n_jobs=-1 if n_jobs is None else n_jobs, return_as="generator", batch_size=8)(
+        delayed(work)(*job) for job in jobs
+    )
+    return list(tqdm(results, total=len(jobs), desc=name, unit="formula"))
+
+
+def _same(structure: Any, other: Any) -> bool:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    try:
+        return bool(StructureMatcher().fit(structure, other))
+    except (ValueError, ArithmeticError, IndexError):  # cells so flat that they cannot be reduced
+        return False
+
+
+def _formulas(crystals: CrystalBatch) -> list[bytes]:
+    """Return the reduced formulas of crystals, as the bytes of their amounts."""
+    counts = crystals.composition()
+    counts //= np.maximum(np.gcd.reduce(counts, axis=1, keepdims=True), 1)
+    return [row.tobytes() for row in counts.astype(np.int16)]
+
+
+def summarise(sample: Examination, unreadable: int = 0) -> dict[str, Any]:
+    """Return the shares, each with count, total and interval, the energies and the variety of a sample.
+
+    Args:
+        sample: what is known of B crystals.
+        unreadable: entries beside these that were no crystals: they count as neither valid, stable, unique nor novel.
+    """
+    energies, total = sample.e_above_hull, len(sample.e_above_hull) + unreadable
+    scored, stable, on_hull = np.isfinite(energies), energies <= _STABLE, energies <= _ON_HULL  # NaN is not
+    believed = stable & (energies >= -_GAP)
+    counts = {
+        "structurally valid": sample.structural.sum(),
+        "compositionally valid": sample.compositional.sum(),
+        "valid": (sample.structural & sample.compositional).sum(),
+        "unique": len(np.unique(sample.label)),
+        "novel": sample.novel.sum(),
+        "in P1": (sample.crystals.G == 1).sum(),
+        "space group found again": sample.found.sum(),
+        "scored": scored.sum(),
+        "stable (≤ 0.1 eV/atom)": stable.sum(),
+        "stable (≤ 0 eV/atom)": on_hull.sum(),
+        "unique among the stable": len(first_of_each(sample, stable)),
+        "S.U.N. (≤ 0.1 eV/atom)": sample.novel[first_of_each(sample, stable)].sum(),
+        "S.U.N. (≤ 0 eV/atom)": sample.novel[first_of_each(sample, on_hull)].sum(),
+        "S.U.N. (≤ 0.1, none deeper than 0.2 below)": sample.novel[first_of_each(sample, believed)].sum(),
+    }
+    shares = {
+        name: {"count": int(n), "of": total, "share": n / max(total, 1), "interval": wilson(int(n), total)}
+        for name, n in counts.items()
+    }
+    clipped = np.where(scored, np.clip(energies, -_UNSCORED, _UNSCORED), _UNSCORED)
+    clipped = np.append(clipped, np.full(unreadable, _UNSCORED))
+    return {
+        "shares": shares,
+        "mean e_above_hull": float(energies[scored].mean()) if scored.any() else None,
+        "median e_above_hull": float(np.median(energies[scored])) if scored.any() else None,
+        "below hull by more than 0.2 eV/atom": int((energies < -_GAP).sum()),
+        "intervals": {
+            "mean e_above_hull": bootstrap(energies[scored]),
+            "median e_above_hull": bootstrap(energies[scored], np.median),
+            "mean e_above_hull, unscored 10": bootstrap(clipped),
+        },
+        "mean e_above_hull, unscored 10": float(clipped.mean()) if total else None,
+        "variety": variety(sample.crystals),
+    }
+
+
+def first_of_each(sample: Examination, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return one row of each structure among chosen crystals (B,)."""
+    rows = np.flatnonzero(chosen)
+    return rows[np.unique(sample.label[rows], return_index=True)[1]]
+
+
+def variety(crystals: CrystalBatch) -> dict[str, float]:
+    """Return how many formulas, prototypes, groups and elements crystals have, and what the most common one makes up.
+
+    A prototype is a group with the letters of its sites, up to the normaliser. Entropies are in nats.
+    """
+    keys = [crystal.key().split("-") for crystal in crystals]
+    kinds: dict[str, list[Any]] = {
+        "formulas": _formulas(crystals),
+        "prototypes": ["-".join(sorted(key[1::2], key=key[1::2].index)) + key[0] for key in keys],
+        "space groups": crystals.G.tolist(),
+        "elements": crystals.A[crystals.A > 0].tolist(),
+    }
+    numbers = {}
+    for name, values in kinds.items():
+        counts = np.array(sorted(_counts(values).values(), reverse=True), float)
+        p = counts / max(counts.sum(), 1)
+        numbers[name] = float(len(counts))
+        numbers[f"largest share of {name}"] = float(p.max(initial=0.0))
+        numbers[f"entropy of {name}"] = float(-(p * np.log(np.where(p > 0, p, 1))).sum())
+    return numbers
+
+
+def _counts(values: list[Any]) -> dict[Any, int]:
+    counts: dict[Any, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return counts
+
+
+def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return samples side by side, values with 95 % intervals, as a table in Markdown."""
+    names = list(summaries)
+    first = summaries[names[0]]
+    rows = [["", *names], ["---"] * (len(names) + 1)]
+    for share in first["shares"]:
+        entries = [summaries[name]["shares"][share] for name in names]
+        rows.append([f"{share}, %", *(_interval(e["share"], e["interval"], 100, 1) for e in entries)])
+    for number in first["intervals"]:
+        cells = [_interval(summaries[name][number], summaries[name]["intervals"][number], 1, 3) for name in names]
+        rows.append([f"{number}, eV/atom", *cells])
+    rows += [[number, *(f"{summaries[name]['variety'][number]:.4g}" for name in names)] for number in first["variety"]]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _interval(value: float | None, bounds: tuple[float, float] | None, factor: float, digits: int) -> str:
+    if value is None or bounds is None:
+        return "–"
+    low, high = (f"{factor * bound:.{digits}f}" for bound in bounds)
+    return f"{factor * value:.{digits}f} [{low}, {high}]"
+
+
+def bootstrap(
+    values: NDArray[np.float64], statistic: Callable[..., Any] = np.mean, repeats: int = 2000, seed: int = 0
+) -> tuple[float, float] | None:
+    """Return the percentile bootstrap interval at 95 % of a statistic of values (N,), None where there are none."""
+    if not len(values):
+        return None
+    rng = np.random.default_rng(seed)
+    drawn = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(repeats)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return Wilson's interval of a share, by default at 95 % (Wilson, J. Am. Stat. Assoc. 22, 209 (1927))."""
+    if not total:
+        return 0.0, 1.0
+    share, weight = count / total, z**2 / total
+    middle, width = share + weight / 2, z * np.sqrt(share * (1 - share) / total + weight / (4 * total))
+    return float((middle - width) / (1 + weight)), float((middle + width) / (1 + weight))
