@@ -9,6 +9,7 @@ from agents.crystalformer import CrystalFormer
 from agents.dpo import DPOConfig, dpo
 from agents.finetune import FinetuneConfig, finetune
 from agents.likelihood import LogProb
+from agents.mcmc import MCMCConfig, MCMCResult
 from agents.pretrain import pretrain
 from agents.pretrain_config import PretrainConfig
 from agents.sample import SampleConfig, sample
@@ -30,6 +31,8 @@ __all__ = [
     "DPOConfig",
     "FinetuneConfig",
     "LogProb",
+    "MCMCConfig",
+    "MCMCResult",
     "PretrainConfig",
     "SampleConfig",
     "TokenFeatures",

@@ -12,6 +12,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from agents.crystalformer import CrystalFormer
 from agents.dpo import DPOConfig, dpo
 from agents.finetune import FinetuneConfig, finetune
+from agents.mcmc_run import MCMCRunConfig, run_mcmc
 from agents.pretrain import pretrain
 from agents.pretrain_config import PretrainConfig
 from agents.sample import SampleConfig, sample
@@ -93,8 +94,23 @@ _RUNS: dict[str, tuple[type[Any], Callable[[Any], object]]] = {
     "dpo": (DPOConfig, dpo),
     "train": (TrainConfig, _train),
 }
+
+
+def _mcmc(config: MCMCRunConfig) -> None:
+    result = run_mcmc(config)
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in result.acceptance.items())
+    print(f"accepted: {shares}")
+    print(
+        f"autocorrelation time of the reward {result.autocorrelation:.1f} steps: worth {result.effective_size:.0f} "
+        f"independent crystals; {result.calls} calls of the reward"
+    )
+    print(f"mean reward {result.trace[0, 1]:.3f} after the first step, {result.trace[-1, 1]:.3f} after the last")
+    print(f"the chains' last crystals and the best ones are in {config.out}")
+
+
 _OTHERS: dict[str, tuple[type[Any], Callable[[Any], object]]] = {
     "sample": (SampleConfig, _sample),
+    "mcmc": (MCMCRunConfig, _mcmc),
 }
 
 

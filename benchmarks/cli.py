@@ -17,6 +17,7 @@ _AGENTS = {
     "finetune": "Fine-tune a model on what succeeds among its own crystals.",
     "dpo": "Fine-tune a model on pairs of better and worse crystals.",
     "train": "Fine-tune a model by reinforcement (KLPPO).",
+    "mcmc": "Sample known crystals weighted by a reward, without training.",
     "convert": "Convert a checkpoint of the paper's code into a folder of this project's format.",
 }
 COMMANDS = _AGENTS | {

@@ -14,8 +14,8 @@ import torch
 from tqdm import tqdm
 
 from agents import CrystalFormer
-from agents.train_run import train
 from agents.train_config import TrainConfig
+from agents.train_run import train
 from benchmarks import demo_report
 from benchmarks.demo_report import Sample
 from crystal_env.crystal import CrystalBatch
@@ -56,12 +56,6 @@ class Args:
 def main(args: Args) -> None:
     """Fine-tune the base model on the energy above the hull and compare before with after."""
     started = time.time()
-    base = CrystalFormer.from_pretrained("mp20")
-    reward = EnergyAboveHull(max_depth=MAX_DEPTH)
-    print(f"base model mp20, space groups {SPACE_GROUPS}, tau {args.tau}, seed {args.seed}")
-    before = _examine(base, base, reward, args, "base model")
-    for leftover in ("agent.zip", "history.jsonl"):
-        (args.out / "run" / leftover).unlink(missing_ok=True)
     config = TrainConfig(
         run=args.out / "run",
         reward_kwargs={"max_depth": MAX_DEPTH},
@@ -79,6 +73,12 @@ def main(args: Args) -> None:
         samples=0,
         seed=args.seed,
     )
+    base = CrystalFormer.from_pretrained("mp20")
+    reward = EnergyAboveHull(max_depth=MAX_DEPTH)
+    print(f"base model mp20, space groups {SPACE_GROUPS}, tau {args.tau}, seed {args.seed}")
+    before = _examine(base, base, reward, args, "base model")
+    for leftover in ("agent.zip", "history.jsonl"):
+        (args.out / "run" / leftover).unlink(missing_ok=True)
     try:
         model = train(config).model
     except KeyboardInterrupt:

@@ -12,8 +12,8 @@ from ase.io import read
 from tiny_grammar import base_model
 
 from agents import CrystalFormer
-from agents.train_run import train
 from agents.train_config import TrainConfig
+from agents.train_run import train
 from benchmarks import cli
 from crystal_env import Crystal, CrystalBatch
 

@@ -28,7 +28,9 @@ def test_commands_are_listed(capsys):
         assert all(f"  {name} " in shown for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["demo", "hull", "sample", "pretrain", "finetune", "dpo", "train", "convert"])
+@pytest.mark.parametrize(
+    "command", ["demo", "hull", "sample", "pretrain", "finetune", "dpo", "train", "mcmc", "evaluate", "convert"]
+)
 def test_help_is_shown(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
