@@ -99,8 +99,9 @@ class KLPPO(BaseAlgorithm):
 
     Example:
         >>> import gymnasium as gym, crystal_env
+        >>> from gymnasium.vector import AutoresetMode
         >>> from agents import KLPPO, CrystalFormerConfig
-        >>> env = gym.make_vec("CrystalGen-v0", num_envs=2, action_mode="continuous", autoreset_mode="SameStep")
+        >>> env = gym.make_vec("CrystalGen-v0", action_mode="continuous", autoreset_mode=AutoresetMode.SAME_STEP)
         >>> sizes = CrystalFormerConfig(n_layers=1, n_heads=1, key_size=8, model_size=8, embed_size=8)
         >>> agent = KLPPO("CrystalFormerPolicy", env, batch_size=8, seed=0, policy_kwargs={"model": sizes})
         >>> agent.learn(100).policy.model.sample("mp20", 3, seed=0)

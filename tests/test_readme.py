@@ -18,14 +18,27 @@ MODULES = [
 ]
 
 
+def python_of(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
 def test_python_of_the_readme_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    blocks = python_of("README.md")
+    assert len(blocks) == 6
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(block.replace("20_000", "6_000"), namespace)
     assert "SrTiO3" in capsys.readouterr().out
+
+
+def test_python_of_the_page_on_reinforcement_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = python_of("docs/reinforcement.md")
+    namespace: dict[str, object] = {}
+    exec(block, namespace)
+    assert (tmp_path / "agent.zip").is_file()
+    assert len(namespace["crystals"]) == 10
 
 
 @pytest.mark.parametrize("name", MODULES)
