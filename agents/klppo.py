@@ -187,9 +187,10 @@ class KLPPO(BaseAlgorithm):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be in {allowed}, got {getattr(self, name)!r}")
         unknown = set(self.weights) - set(LogProb._fields[1:])
-        if unknown or not all(0 <= weight < np.inf for weight in self.weights.values()):
+        values = self.weights.values()
+        if unknown or not all(0 <= weight < np.inf for weight in values) or not any(values):
             raise ValueError(
-                f"weights must be finite numbers of at least 0 for {LogProb._fields[1:]}, got {self.weights!r}"
+                f"weights must be finite, at least 0 and not all 0, for {LogProb._fields[1:]}, got {self.weights!r}"
             )
         if self.reward_range is not None and not self.reward_range[0] < self.reward_range[1]:
             raise ValueError(f"reward_range must be (low, high) with low < high, got {self.reward_range!r}")
