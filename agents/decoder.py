@@ -56,13 +56,13 @@ class Decoder:
             fed.append(self._decide(rows, only, None if units is None else np.zeros(len(rows))))
         self._feed(*(np.concatenate(parts) for parts in zip(*fed, strict=True)))
 
-    def replay(self, rows: _Rows, written: NDArray[Any], phase: NDArray[np.int64]) -> None:
+    def replay(self, rows: _Rows, written: NDArray[Any], phase: NDArray[np.int64] | None = None) -> None:
         """Take several allowed decisions in each of ``rows`` (n,), in one pass.
 
         Args:
             rows: (n,) indices of crystals.
             written: (n, T) the decisions as `CrystalStates.observations` shows them, 0 after the last.
-            phase: (n,) where they lead to. It tells a number 0 from the end.
+            phase: (n,) where they lead to, which with densities tells a number 0 from the end.
         """
         fed = [self._decide(*decisions) for decisions in walk(self.states, rows, written, phase)]
         if fed:
@@ -143,7 +143,7 @@ def token_position(states: CrystalStates) -> _Rows:
 
 
 def walk(
-    states: CrystalStates, rows: _Rows, written: NDArray[Any], phase: NDArray[np.int64]
+    states: CrystalStates, rows: _Rows, written: NDArray[Any], phase: NDArray[np.int64] | None = None
 ) -> Iterator[tuple[_Rows, NDArray[np.int64], NDArray[np.float64] | None]]:
     """Yield rows, ids and units of the decisions that lead to what observations show, each to be taken at once.
 
@@ -151,11 +151,11 @@ def walk(
         states: the crystals.
         rows: (n,) which of them.
         written: (n, T) the decisions as `CrystalStates.observations` shows them, 0 after the last.
-        phase: (n,) where they lead to. It tells a number 0 from the end.
+        phase: (n,) where they lead to, which with densities tells a number 0 from the end.
     """
     goes_on = np.logical_or.accumulate(written[:, ::-1] != 0, axis=1)[:, ::-1]
     for column, more in zip(written.T, goes_on.T, strict=True):
-        at = more | (states.phase[rows] != phase)
+        at = more if phase is None else more | (states.phase[rows] != phase)
         if not at.any():
             return
         if states.vocabulary.bins:

@@ -66,8 +66,8 @@ class KLPPO(BaseAlgorithm):
         max_grad_norm: norm to which longer gradients are cut.
         ratio: ``"sequence"``, of whole crystals (Eq. S1), or ``"token"``, of each decision (PPO).
         weights: name -> weight in the log ratio of ``letters``, ``elements``, ``coordinates`` and ``lattice``, by
-            default 1 each. The score of the lattice is mostly noise: without it (``{"lattice": 0}``) far fewer
-            crystals teach as much. The divergence always counts all parts.
+            default 1 each. The score of the lattice, whose Gaussians are narrow, is mostly noise: ``{"lattice": 0}``
+            leaves it out. The divergence always counts all parts.
         baseline: ``"ema"`` (Eq. S3), ``"batch"``, ``"leave_one_out"`` (RLOO) or ``"group"``, the mean of the space
             group (GRPO): see `agents.objective.baselines`.
         ema: share of the moving average that an iteration keeps.

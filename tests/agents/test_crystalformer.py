@@ -205,7 +205,7 @@ class TestDecoder:
         prefixes = np.where(np.arange(actions.shape[1]) < played[:, None], actions, -1)
         decoder = new_decoder(model, bins=48, groups=crystals.G)
         with torch.inference_mode():
-            decoder.replay(np.arange(len(crystals)), prefixes)
+            decoder.replay(np.arange(len(crystals)), prefixes + 1)
             said = [(np.arange(len(crystals)), decoder.states.phase.copy(), decoder.states.site.copy(), decoder.output)]
         assert_said(decoder, said, tolerance=1e-10, crystals=crystals)
         assert len(np.unique(said[0][1])) == 12  # from the first letter to the end
@@ -215,7 +215,7 @@ class TestDecoder:
         actions, _ = crystals.to_actions(Vocabulary(48))
         decoder = new_decoder(model, bins=48, groups=crystals.G)
         with torch.inference_mode():
-            decoder.replay(np.arange(len(crystals)), actions)
+            decoder.replay(np.arange(len(crystals)), actions + 1)
             hidden = model.hidden(Tokens.from_crystals(crystals, torch.float64))
         last = hidden[torch.arange(len(crystals)), torch.from_numpy(5 * crystals.n_sites())]
         torch.testing.assert_close(decoder.hidden, last, rtol=0, atol=1e-10)
