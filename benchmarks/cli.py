@@ -8,6 +8,7 @@ from tyro.conf import OmitArgPrefixes
 
 import agents.cli
 import rewards.cli
+import rewards.property_train
 from benchmarks import demo
 from benchmarks.evaluate import EvaluateConfig, evaluate
 
@@ -24,6 +25,7 @@ COMMANDS = _AGENTS | {
     "evaluate": "Say what crystals of any generator are worth, side by side.",
     "demo": "Teach the base model to draw more stable crystals, in five minutes.",
     "hull": "Build, inspect and check convex hulls.",
+    "property": "Train a property model on structures and targets.",
 }
 
 
@@ -34,6 +36,8 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if command == "hull":
             rewards.cli.main(rest or ["--help"])
+        elif command == "property":
+            rewards.property_train.main(rest or ["train", "--help"])
         elif command == "demo":
             tyro.cli(demo.main, prog="crystalgen demo", args=rest, config=(OmitArgPrefixes,))
         elif command == "evaluate":

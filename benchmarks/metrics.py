@@ -17,6 +17,7 @@ from tqdm import tqdm
 from crystal_env import Crystal, CrystalBatch
 from crystal_env.reward import Reward, Scorer
 from rewards import EnergyAboveHull, Validity
+from rewards.matching import is_novel, reduced_formulas, structure_labels
 
 _STABLE = 0.1  # eV/atom
 _GAP = 0.2  # eV/atom: deeper below the hull, the hull lacks a phase or the potential fails
@@ -107,98 +108,6 @@ def energies_above_hull(crystals: CrystalBatch, energy: Reward, name: str = "cry
     return result
 
 
-def structure_labels(
-    crystals: CrystalBatch,
-    name: str = "crystals",
-    order: NDArray[np.int64] | None = None,
-    n_jobs: int | None = 1,
-) -> NDArray[np.int64]:
-    """Return for every crystal (B,) the row of the first one with the same structure, its own if there is none.
-
-    Args:
-        crystals: B crystals.
-        name: of the crystals, for the progress bar.
-        order: (B,) rows in the order in which they are gone through, by default as they are listed.
-        n_jobs: processes, None for one a core.
-    """
-    labels = np.arange(len(crystals))
-    buckets: dict[bytes, list[int]] = {}
-    formulas = _formulas(crystals)
-    for row in labels if order is None else order:
-        buckets.setdefault(formulas[row], []).append(int(row))
-    several = [np.array(rows) for rows in buckets.values() if len(rows) > 1]
-    jobs = [(crystals[rows], CrystalBatch.empty()) for rows in several]
-    for rows, found in zip(several, _in_parallel(_first_alike, jobs, n_jobs, f"{name}: uniqueness"), strict=True):
-        labels[rows] = rows[found]
-    return labels
-
-
-def is_novel(
-    crystals: CrystalBatch, training: CrystalBatch, name: str = "crystals", n_jobs: int | None = 1
-) -> NDArray[np.bool_]:
-    """Return whether no training crystal of the same reduced formula has the same structure (B,)."""
-    buckets: dict[bytes, list[int]] = {}
-    for row, formula in enumerate(_formulas(crystals)):
-        buckets.setdefault(formula, []).append(row)
-    known: dict[bytes, list[int]] = {}
-    for row, formula in enumerate(_formulas(training)):
-        if formula in buckets:
-            known.setdefault(formula, []).append(row)
-    novel = np.ones(len(crystals), bool)
-    jobs = [(crystals[np.array(buckets[formula])], training[np.array(rows)]) for formula, rows in known.items()]
-    for formula, found in zip(known, _in_parallel(_alike_any, jobs, n_jobs, f"{name}: novelty"), strict=True):
-        novel[buckets[formula]] = ~found
-    return novel
-
-
-def _first_alike(crystals: CrystalBatch, _: CrystalBatch) -> NDArray[np.int64]:
-    """Return for every crystal (B,) the place of the first one that is alike and was not alike another before."""
-    structures, labels = crystals.to_structures(primitive=True), np.arange(len(crystals))
-    distinct: list[int] = []
-    for row, structure in enumerate(structures):
-        labels[row] = next((first for first in distinct if _same(structure, structures[first])), row)
-        if labels[row] == row:
-            distinct.append(row)
-    return labels
-
-
-def _alike_any(crystals: CrystalBatch, others: CrystalBatch) -> NDArray[np.bool_]:
-    """Return for every crystal (B,) whether any of the others is alike."""
-    known = others.to_structures(primitive=True)
-    return np.array([any(_same(s, other) for other in known) for s in crystals.to_structures(primitive=True)], bool)
-
-
-def _in_parallel(
-    work: Callable[[CrystalBatch, CrystalBatch], NDArray[Any]],
-    jobs: list[tuple[CrystalBatch, CrystalBatch]],
-    n_jobs: int | None,
-    name: str,
-) -> list[NDArray[Any]]:
-    """Return what work gives for every job, in order."""
-    from joblib import Parallel, delayed
-
-    results = Parallel(n_jobs=-1 if n_jobs is None else n_jobs, return_as="generator", batch_size=8)(
-        delayed(work)(*job) for job in jobs
-    )
-    return list(tqdm(results, total=len(jobs), desc=name, unit="formula"))
-
-
-def _same(structure: Any, other: Any) -> bool:
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    try:
-        return bool(StructureMatcher().fit(structure, other))
-    except (ValueError, ArithmeticError, IndexError):  # cells so flat that they cannot be reduced
-        return False
-
-
-def _formulas(crystals: CrystalBatch) -> list[bytes]:
-    """Return the reduced formulas of crystals, as the bytes of their amounts."""
-    counts = crystals.composition()
-    counts //= np.maximum(np.gcd.reduce(counts, axis=1, keepdims=True), 1)
-    return [row.tobytes() for row in counts.astype(np.int16)]
-
-
 def summarise(sample: Examination, unreadable: int = 0) -> dict[str, Any]:
     """Return the shares, each with count, total and interval, the energies and the variety of a sample.
 
@@ -259,7 +168,7 @@ def variety(crystals: CrystalBatch) -> dict[str, float]:
     """
     keys = [crystal.key().split("-") for crystal in crystals]
     kinds: dict[str, list[Any]] = {
-        "formulas": _formulas(crystals),
+        "formulas": reduced_formulas(crystals),
         "prototypes": ["-".join(sorted(key[1::2], key=key[1::2].index)) + key[0] for key in keys],
         "space groups": crystals.G.tolist(),
         "elements": crystals.A[crystals.A > 0].tolist(),

@@ -92,7 +92,7 @@ class TimedPotential:
     """
 
     def __init__(self, potential: Potential) -> None:
-        self.name, self.seconds = potential.name, 0.0
+        self.name, self.scale, self.seconds = potential.name, potential.scale, 0.0
         self._potential = potential
 
     def energies(self, atoms: "Sequence[Atoms]") -> Energies:

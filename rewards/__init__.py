@@ -1,22 +1,29 @@
-"""What a finished crystal is worth: potentials, the convex hull, validity, and Gymnasium reward wrappers."""
+"""What a finished crystal is worth: potentials, the convex hull, properties, combinators, and Gymnasium wrappers."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rewards.density import Density
+    from rewards.dielectric import DielectricFoM
     from rewards.ehull import EnergyAboveHull
     from rewards.hull import ConvexHull
     from rewards.potentials import load_potential
+    from rewards.property import BandGap, Property
+    from rewards.relax import Relaxation
     from rewards.screen import Screen
     from rewards.validity import Validity
     from rewards.wrappers import CrystalReward, VectorCrystalReward
 
 __all__ = [
+    "BandGap",
     "ConvexHull",
     "CrystalReward",
     "Density",
+    "DielectricFoM",
     "EnergyAboveHull",
+    "Property",
+    "Relaxation",
     "Screen",
     "Validity",
     "VectorCrystalReward",
@@ -24,10 +31,14 @@ __all__ = [
 ]
 
 _MODULES = {
+    "BandGap": "property",
     "ConvexHull": "hull",
     "CrystalReward": "wrappers",
     "Density": "density",
+    "DielectricFoM": "dielectric",
     "EnergyAboveHull": "ehull",
+    "Property": "property",
+    "Relaxation": "relax",
     "Screen": "screen",
     "Validity": "validity",
     "VectorCrystalReward": "wrappers",

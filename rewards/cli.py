@@ -2,8 +2,10 @@
 
 import datetime
 from collections.abc import Sequence
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,46 +14,136 @@ from tyro.extras import subcommand_cli_from_dict
 
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
+from rewards.hull_sources import FORMATION, Corrections, read_entries, read_formation_energies
+from rewards.potentials.interface import MP2020, PBE
+
+if TYPE_CHECKING:
+    from rewards.hull import ConvexHull
+    from rewards.potentials import Potential
+
+
+Source = Literal["auto", "structures", "entries", "formation-energies"]
+"""What files for a hull hold."""
 
 
 def hull_build(
     paths: Positional[tuple[Path, ...]],
     out: Path,
-    potential: Literal["chgnet"] = "chgnet",
+    source: Source = "auto",
+    potential: str = "chgnet",
+    device: str = "",
+    weights: str = "",
+    corrections: Corrections = "as given",
+    elements: Path | None = None,
+    scale: str = "",
     reference_set: str = "",
     date: str = "",
     n_jobs: int | None = None,
 ) -> None:
-    """Build a hull from files of structures and a potential, and write it to a file.
+    """Build a hull from structures and a potential, or from calculated energies, and write it to a file.
 
-    Interrupted, it goes on where it stopped when called again: finished energies stay in the cache folder.
+    Energies of a potential stay in the cache folder: interrupted, the same command goes on where it stopped.
+    Calculated energies are those of Alexandria (convex_hull_pbe_*.json.bz2), the Materials Project or any other JSON
+    file of pymatgen entries, or a CSV file of formation energies.
 
     Args:
-        paths: CSV files with a column ``cif``, folders of CIF files, or anything ASE reads.
+        paths: structures (CSV files with a column cif, folders of CIF files, or anything ASE reads), entries (JSON,
+            also compressed), or formation energies (CSV with the columns formula and formation_energy_per_atom).
         out: the npz file to write.
-        potential: the energy model.
+        source: what the files hold, by default told from their names and columns.
+        potential: the energy model of structures, such as chgnet or orb-v2+MP2020.
+        device: where the potential runs, such as cuda, by default its own.
+        weights: a file of the potential's weights, by default its own.
+        corrections: which corrections entries get, those of the file, none, or MP2020 computed anew.
+        elements: JSON file of the elements' entries, which formation energies are relative to.
+        scale: the scale of the energies, MP2020, PBE or another name. Entries with corrections as given need it;
+            formation energies are MP2020 by default.
         reference_set: name of the structures, by default the names of the files.
         date: date of the build, by default today.
         n_jobs: processes, by default one per core.
     """
+    kinds = {_kind(path) if source == "auto" else source for path in paths}
+    if len(kinds) != 1:
+        raise ValueError(f"paths must be one or more files of one kind, got {sorted(kinds)}: use source")
+    (kind,) = kinds
+    about = {
+        "reference_set": reference_set or ", ".join(path.name for path in paths),
+        "date": date or datetime.date.today().isoformat(),
+    }
+    if kind == "structures":
+        model = _potential(potential, device=device, weights=weights, scale=scale)
+        hull = _hull_of_structures(paths, model, n_jobs, about)
+    else:
+        hull = _hull_of_energies(paths, kind, corrections, elements, scale, about)
+    hull.save(out)
+    print(f"{out}: {hull!r}")
+
+
+def _kind(path: Path) -> Source:
+    """Return what a file holds, from its name and, of a table, its columns."""
+    if ".json" in path.suffixes:
+        return "entries"
+    if ".csv" in path.suffixes and path.is_file():
+        import pandas as pd
+
+        columns = pd.read_csv(path, nrows=0).columns
+        if "cif" not in columns and FORMATION in columns:
+            return "formation-energies"
+    return "structures"
+
+
+def _potential(name: str, **options: str) -> "Potential":
+    from rewards.potentials import load_potential
+
+    given = {option: value for option, value in options.items() if value}
+    try:
+        return load_potential(name, **given)
+    except TypeError as error:
+        raise ValueError(f"potential {name!r} does not take {given}: {error}") from error
+
+
+def _hull_of_structures(
+    paths: tuple[Path, ...], model: "Potential", n_jobs: int | None, about: dict[str, str]
+) -> "ConvexHull":
     from rewards.hull import ConvexHull
 
     crystals = CrystalBatch.concatenate([load_crystals(path, n_jobs=n_jobs).crystals for path in paths])
     if not len(crystals):
         raise ValueError("paths hold no structure")
     try:
-        hull = ConvexHull.from_structures(
-            crystals,
-            potential,
-            reference_set=reference_set or ", ".join(path.name for path in paths),
-            date=date or datetime.date.today().isoformat(),
-            n_jobs=n_jobs,
-            progress=True,
-        )
+        return ConvexHull.from_structures(crystals, model, **about, n_jobs=n_jobs, progress=True)  # type: ignore
     except KeyboardInterrupt:
         raise SystemExit("interrupted: the same command goes on from here") from None
-    hull.save(out)
-    print(f"{out}: {hull!r}")
+
+
+def _hull_of_energies(
+    paths: tuple[Path, ...],
+    kind: Source,
+    corrections: Corrections,
+    elements: Path | None,
+    scale: str,
+    about: dict[str, str],
+) -> "ConvexHull":
+    from rewards.hull import ConvexHull
+    from rewards.hull_file import DFT, Provenance
+
+    if kind == "formation-energies":
+        if elements is None:
+            raise ValueError("elements must name the file of the elements' entries that the energies are relative to")
+        if corrections != "as given":
+            raise ValueError(f"formation energies are as given, they get no corrections, got {corrections!r}")
+        streams = [read_formation_energies(path, elements, progress=True) for path in paths]
+        scale = scale or MP2020
+    else:
+        streams = [read_entries(path, corrections, progress=True) for path in paths]
+        scale = scale or {"none": PBE, "MP2020": MP2020}.get(corrections, "")
+        if not scale:
+            raise ValueError("scale must say what entries with corrections as given are: MP2020, PBE or another name")
+    entries = list(chain.from_iterable(streams))
+    versions = {package: version(package) for package in ("crystalgen", "numpy", "pymatgen")}
+    return ConvexHull.from_entries(
+        entries, Provenance(DFT, corrections, n_structures=len(entries), versions=versions, scale=scale, **about)
+    )
 
 
 def hull_info(hull: Positional[str]) -> None:
@@ -75,7 +167,10 @@ def hull_info(hull: Positional[str]) -> None:
 def hull_check(
     paths: Positional[tuple[Path, ...]],
     hull: str = "mp20-chgnet",
-    potential: Literal["chgnet"] = "chgnet",
+    potential: str = "chgnet",
+    device: str = "",
+    weights: str = "",
+    scale: str = "",
     threshold: float = 0.1,
     n_jobs: int | None = None,
 ) -> None:
@@ -84,17 +179,19 @@ def hull_check(
     Args:
         paths: CSV files with the columns ``cif`` and ``e_above_hull`` (eV/atom, may be empty).
         hull: name of a shipped hull, or a file.
-        potential: the energy model, the one of the hull.
+        potential: the energy model, the one of the hull, or one on its scale if the hull holds DFT energies.
+        device: where the potential runs, such as cuda, by default its own.
+        weights: a file of the potential's weights, by default its own.
+        scale: the scale of a potential that does not know it.
         threshold: highest energy above the hull in eV/atom that counts as stable.
         n_jobs: processes, by default one per core.
     """
     from rewards.check import compare
     from rewards.energies import crystal_energies
     from rewards.hull import ConvexHull
-    from rewards.potentials import load_potential
 
     loaded = ConvexHull.load(hull)
-    model = load_potential(potential)
+    model = _potential(potential, device=device, weights=weights, scale=scale)
     loaded.check_scale(model)
     parts = [_labelled(path, n_jobs) for path in paths]
     crystals = CrystalBatch.concatenate([crystals for crystals, _ in parts])

@@ -4,12 +4,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.reward import RewardResult
 from rewards.hull import ConvexHull
 from rewards.potentials import Potential, load_potential
+from rewards.predict import without_failure
 from rewards.screen import Screen
 
 if TYPE_CHECKING:
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from crystal_env.crystal import Crystal
+    from rewards.relax import Relaxation
 
 
 class EnergyAboveHull:
-    """Minus the energy above the hull in eV/atom, of the crystal as it is, without relaxation.
+    """Minus the energy above the hull in eV/atom, of the crystal as it is, or relaxed on request.
 
     The total is ``-clip(e_above_hull, -clip, clip)``, as in the paper (arXiv:2504.02367). Terms are
     ``e_above_hull`` (eV/atom, not clipped), ``energy_per_atom`` (eV) and ``success``. A crystal that fails the screen,
@@ -28,8 +29,9 @@ class EnergyAboveHull:
     0, and a reason. Energies are those of the primitive cells; identical crystals of a batch are computed once.
 
     Args:
-        potential: name of a potential (``"chgnet"``), or the potential.
-        hull: name of a shipped hull (``"mp20-chgnet"``), a file, or the hull. Its energies must be the potential's.
+        potential: name of a potential, or the potential; see `load_potential`.
+        hull: name of a shipped hull (``"mp20-chgnet"``), a file, or the hull. It must hold the potential's own
+            energies, or DFT energies on the potential's scale.
         clip: bound of the total in eV/atom.
         threshold: highest energy above the hull in eV/atom that counts as success.
         screen: limits a crystal must keep before the potential is asked.
@@ -37,6 +39,8 @@ class EnergyAboveHull:
             shows that the hull lacks a phase (MP-20 has none with more than 20 atoms) or that the potential fails;
             beyond ``max_depth`` it gets what a crystal gets that cannot be scored. An agent that is rewarded without
             such a limit finds those gaps.
+        relax: how to relax crystals before their energy is taken, by default not at all. One that cannot be relaxed
+            fails; the term ``converged`` says who has reached a minimum.
 
     Raises:
         ValueError: if a name is unknown, ``clip`` or ``max_depth`` is not positive, or potential and hull are on
@@ -58,6 +62,7 @@ class EnergyAboveHull:
         threshold: float = 0.1,
         screen: Screen | None = None,
         max_depth: float | None = None,
+        relax: "Relaxation | None" = None,
     ) -> None:
         if not clip > 0:
             raise ValueError(f"clip must be positive, got {clip}")
@@ -69,6 +74,9 @@ class EnergyAboveHull:
         self.threshold = float(threshold)
         self.screen = screen or Screen()
         self.max_depth = max_depth
+        self.relax = relax
+        if relax is not None and load_potential(relax.potential).name != self.potential.name:
+            raise ValueError(f"relax must have the reward's potential, {self.potential.name}")
         self._hull().check_scale(self.potential)
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
@@ -84,16 +92,20 @@ class EnergyAboveHull:
         compositions, hull = crystals.composition(), self._hull()
         failures = self.screen(crystals)
         energies, e_above_hull = np.full((2, len(crystals)), np.nan)
-        rows = _without_failure(failures)
+        rows = without_failure(failures)
         for row, missing in zip(rows, hull.missing_elements(compositions[rows]), strict=True):
             if missing:
                 failures[row] = f"the hull does not know {', '.join(missing)}"
-        rows = _without_failure(failures)
-        if len(rows):
+        rows = without_failure(failures)
+        converged = np.zeros(len(crystals))
+        if len(rows) and self.relax is not None:
+            (_, failures[rows]), paths = self.relax.with_paths(crystals[rows])
+            energies[rows], converged[rows] = paths.energies, paths.converged
+        elif len(rows):
             energies[rows], failures[rows] = self.potential.energies(crystals[rows].to_atoms())
         for row in rows[~np.isfinite(energies[rows])]:
             failures[row] = failures[row] or f"the potential gave {energies[row]}"
-        rows = _without_failure(failures)
+        rows = without_failure(failures)
         e_above_hull[rows] = hull.e_above_hull(compositions[rows], energies[rows])
         for row in np.flatnonzero(e_above_hull < -(np.inf if self.max_depth is None else self.max_depth)):
             failures[row] = f"{-e_above_hull[row]:.3g} eV/atom below the hull, believed are up to {self.max_depth}"
@@ -104,6 +116,8 @@ class EnergyAboveHull:
             "energy_per_atom": np.where(scored, energies / np.maximum(compositions.sum(1), 1), 0.0),
             "success": np.where(scored & (e_above_hull <= self.threshold), 1.0, 0.0),
         }
+        if self.relax is not None:
+            terms["converged"] = converged
         return RewardResult(-np.clip(terms["e_above_hull"], -self.clip, self.clip), terms, failures)
 
 
@@ -111,7 +125,3 @@ class EnergyAboveHull:
 def _load_hull(source: Any) -> ConvexHull:
     """Read a hull once per process; a reward keeps only its name, so that copies and pickles stay small."""
     return ConvexHull.load(source)
-
-
-def _without_failure(failures: NDArray[np.object_]) -> NDArray[np.int64]:
-    return np.flatnonzero([failure is None for failure in failures])

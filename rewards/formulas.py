@@ -43,14 +43,19 @@ def parse_formula(formula: str) -> NDArray[np.int64]:
     return counts
 
 
-def as_compositions(compositions: "NDArray[Any] | Iterable[Composition | str]") -> NDArray[np.float64]:
-    """Return atoms per element (B, 119) from such an array, or from pymatgen compositions or formulas.
+def as_compositions(
+    compositions: "NDArray[Any] | Iterable[Composition | dict[str, float] | str]",
+) -> NDArray[np.float64]:
+    """Return atoms per element (B, 119) from such an array, or from pymatgen compositions, dicts or formulas.
 
     Raises:
         ValueError: if an array has another shape, or a composition is empty or no formula.
     """
     if not isinstance(compositions, np.ndarray):
-        compositions = np.array([_counts(item) for item in compositions], np.float64).reshape(-1, N_COLUMNS)
+        items = list(compositions)
+        compositions = np.zeros((len(items), N_COLUMNS))
+        for row, item in zip(compositions, items, strict=True):
+            _count(item, row)
     if compositions.ndim != 2 or compositions.shape[1] != N_COLUMNS:
         raise ValueError(f"compositions must have shape (B, {N_COLUMNS}), got {compositions.shape}")
     if len(compositions) and not (compositions.sum(1) > 0).all():
@@ -58,10 +63,11 @@ def as_compositions(compositions: "NDArray[Any] | Iterable[Composition | str]") 
     return compositions.astype(np.float64, copy=False)
 
 
-def _counts(composition: "Composition | str") -> NDArray[Any]:
+def _count(composition: "Composition | dict[str, float] | str", counts: NDArray[np.float64]) -> None:
+    """Add the atoms of one composition to counts (119,)."""
     if isinstance(composition, str):
-        return parse_formula(composition)
-    counts = np.zeros(N_COLUMNS)
-    for element, amount in composition.get_el_amt_dict().items():
+        counts += parse_formula(composition)
+        return
+    amounts = composition if isinstance(composition, dict) else composition.get_el_amt_dict()
+    for element, amount in amounts.items():
         counts[ATOMIC_NUMBER["H" if element in ("D", "T") else element]] += amount
-    return counts

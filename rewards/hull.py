@@ -13,9 +13,9 @@ from crystal_env.crystal import CrystalBatch
 from crystal_env.elements import SYMBOLS
 from rewards.energies import crystal_energies
 from rewards.formulas import N_COLUMNS, as_compositions, parse_formula, reduced_formula
-from rewards.hull_file import Provenance, read_hull, write_hull
-from rewards.hull_geometry import facet_potentials, lowest_energy
-from rewards.potentials import Potential, load_potential
+from rewards.hull_file import DFT, Provenance, read_hull, write_hull
+from rewards.hull_geometry import lowest_energies
+from rewards.potentials import MP2020, PBE, Potential, load_potential
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
 _PACKAGES = ("crystalgen", "chgnet", "torch", "numpy", "pymatgen")
-_MAX_FACET_ELEMENTS = 5  # beyond, the facets of one chemical system outnumber the crystals asked for
-_MAX_SUBSET_ELEMENTS = 8  # beyond, going through all systems is faster than through all subsets
-_MAX_CACHED_SYSTEMS = 20_000
+_MAX_SUBSET_ELEMENTS = 12  # beyond, going through all systems is faster than through all subsets
+_CHUNK = 40_000  # phases side by side in one array, few enough for the cache of a core
 
 
 class ConvexHull:
@@ -56,24 +55,27 @@ class ConvexHull:
         reduced, per_atom = reduced[order], per_atom[order]
         first = np.ones(len(order), bool)
         first[1:] = (reduced[1:] != reduced[:-1]).any(1)
-        self.compositions: NDArray[np.int64] = reduced[first]
+        self.compositions: NDArray[np.int32] = reduced[first]
         self.energies: NDArray[np.float64] = per_atom[first]
         self.provenance = provenance or Provenance()
-        self._rows: dict[int, list[int]] = {}
-        for row, system in enumerate(_systems(self.compositions)):
-            self._rows.setdefault(system, []).append(row)
-        unary = np.flatnonzero((self.compositions > 0).sum(1) == 1)
+        self._n_atoms = self.compositions.sum(1)
+        n_elements = (self.compositions > 0).sum(1)
+        unary = np.flatnonzero(n_elements == 1)
         self._elemental = np.full(N_COLUMNS, np.nan)
         self._elemental[self.compositions[unary].argmax(1)] = self.energies[unary]
-        self._facets: dict[int, NDArray[np.float64] | None] = {}
+        self._formation = self.energies - self.compositions @ np.nan_to_num(self._elemental) / self._n_atoms
+        self._rows: dict[int, list[int]] = {}
+        useful = np.flatnonzero((self._formation < -1e-9) & (n_elements > 1))
+        for row, system in zip(useful.tolist(), _systems(self.compositions[useful]), strict=True):
+            self._rows.setdefault(system, []).append(row)
 
     @classmethod
     def from_entries(cls, entries: Iterable[Any], provenance: Provenance | None = None) -> "ConvexHull":
         """Build a hull from entries.
 
         Args:
-            entries: pymatgen entries (anything with ``composition`` and ``energy``), or pairs of a composition or
-                formula and the total energy in eV of that many atoms.
+            entries: pymatgen entries (anything with ``composition`` and ``energy``), or pairs of a composition
+                (pymatgen's, dict or formula) and the total energy in eV of that many atoms.
             provenance: where the energies come from.
         """
         pairs = [entry if isinstance(entry, tuple) else (entry.composition, entry.energy) for entry in entries]
@@ -114,11 +116,12 @@ class ConvexHull:
             warnings.warn(f"left out crystal {row}: {energies.failures[row]}", stacklevel=2)
         provenance = Provenance(
             energy_model=potential.name,
-            corrections="none",
+            corrections="MP2020" if potential.name.endswith("+MP2020") else "none",
             reference_set=reference_set,
             n_structures=int(scored.sum()),
             date=date,
             versions={package: version(package) for package in _PACKAGES},
+            scale=potential.scale,
         )
         return cls(crystals[scored].composition(), energies.total[scored], provenance)
 
@@ -157,17 +160,24 @@ class ConvexHull:
         unknown = (as_compositions(compositions) > 0) & np.isnan(self._elemental)
         return [[SYMBOLS[z] for z in np.flatnonzero(row)] for row in unknown]
 
-    def check_scale(self, potential: "Potential") -> None:
+    def check_scale(self, potential: Potential) -> None:
         """Make sure that a potential's energies may be compared with the hull.
 
+        They may if the hull holds the potential's own energies, or DFT energies on the potential's scale.
+
         Raises:
-            ValueError: if the hull is made of another potential's energies.
+            ValueError: if the hull holds anything else.
         """
-        if self.provenance.energy_model != potential.name:
-            raise ValueError(
-                f"energies and hull must be on one scale: the hull holds energies of {self.provenance.energy_model!r}, "
-                f"the potential is {potential.name!r}"
-            )
+        model, scale = self.provenance.energy_model, self.provenance.scale
+        if model == potential.name or (model == DFT and scale and scale == potential.scale):
+            return
+        advice = "use a hull of its own energies (crystalgen hull build)"
+        if (model, scale, potential.scale) == (DFT, MP2020, PBE):
+            advice = f"use the potential {potential.name + '+MP2020'!r}, or a hull of its own energies"
+        raise ValueError(
+            f"energies and hull must be on one scale: the hull holds energies of {model!r} on the scale {scale!r}, the "
+            f"potential {potential.name!r} has the scale {potential.scale!r}; {advice}"
+        )
 
     def e_above_hull(
         self, compositions: "NDArray[Any] | Sequence[Composition | str]", energies: NDArray[Any] | Sequence[float]
@@ -190,51 +200,55 @@ class ConvexHull:
     def hull_energy(self, compositions: "NDArray[Any] | Sequence[Composition | str]") -> NDArray[np.float64]:
         """Return the energy of the hull (B,) in eV/atom at compositions, NaN where an element is unknown."""
         counts = as_compositions(compositions)
+        present = counts > 0
         fractions = counts / counts.sum(1, keepdims=True)
-        energies = np.full(len(counts), np.nan)
-        systems = _systems(counts)
-        members: dict[int, list[int]] = {}
-        for row, system in enumerate(systems):
-            members.setdefault(system, []).append(row)
-        for system, rows in members.items():
-            elements = np.flatnonzero(counts[rows[0]])
-            if np.isfinite(self._elemental[elements]).all():
-                energies[rows] = self._system_energy(system, elements, fractions[rows][:, elements])
+        energies: NDArray[np.float64] = fractions @ np.nan_to_num(self._elemental)
+        known, n_elements = ~(present & np.isnan(self._elemental)).any(1), present.sum(1)
+        energies[~known] = np.nan
+        for k in np.unique(n_elements[known & (n_elements > 1)]).tolist():
+            rows = np.flatnonzero(known & (n_elements == k))
+            elements = np.nonzero(present[rows])[1].reshape(-1, k)
+            energies[rows] += self._mixing_energy(np.take_along_axis(fractions[rows], elements, 1), elements)
         return energies
 
-    def _system_energy(
-        self, system: int, elements: NDArray[np.int64], fractions: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Return hull energies (R,) at the fractions (R, k) of one chemical system."""
-        ends: NDArray[np.float64] = fractions @ self._elemental[elements]
-        if len(elements) <= _MAX_FACET_ELEMENTS:
-            if system not in self._facets:
-                if len(self._facets) >= _MAX_CACHED_SYSTEMS:
-                    self._facets.clear()
-                self._facets[system] = facet_potentials(*self._compounds(system, elements))
-            potentials = self._facets[system]
-            if potentials is not None:
-                ends += (fractions @ potentials.T).max(1)
-                return ends
-        compounds, formation = self._compounds(system, elements)
-        ends += [lowest_energy(point, compounds, formation) for point in fractions]
-        return ends
+    def _mixing_energy(self, fractions: NDArray[np.float64], elements: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the hull's formation energies (Q,) in eV/atom at fractions (Q, k) of elements (Q, k)."""
+        systems: dict[tuple[int, ...], list[int]] = {}
+        for system in map(tuple, elements.tolist()):
+            if system not in systems:
+                systems[system] = self._compounds(system)
+        compounds = [systems[system] for system in map(tuple, elements.tolist())]
+        sizes = np.array([len(rows) for rows in compounds])
+        energies, order, start = np.zeros(len(sizes)), np.argsort(sizes, kind="stable"), 0
+        while start < len(order):
+            area = np.arange(1, len(order) - start + 1) * (sizes[order[start:]] + 1)
+            chunk = order[start : start + max(1, int(np.searchsorted(area, _CHUNK)))]
+            phases = self._phases([compounds[row] for row in chunk], elements[chunk])
+            energies[chunk] = lowest_energies(fractions[chunk], *phases)
+            start += len(chunk)
+        return energies
 
-    def _compounds(self, system: int, elements: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return fractions (M, k) and formation energies (M,) in eV/atom of the stable compounds of a system."""
+    def _phases(
+        self, compounds: list[list[int]], elements: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return fractions (Q, k, M) and formation energies (Q, M) of lists of compounds, filled up with zeros."""
+        sizes = np.array([len(rows) for rows in compounds])
+        filled = np.arange(sizes.max()) < sizes[:, None]
+        rows = np.zeros(filled.shape, np.int64)
+        rows[filled] = [row for part in compounds for row in part]
+        fractions = self.compositions[rows[:, None], elements[:, :, None]] / self._n_atoms[rows][:, None]
+        return fractions * filled[:, None], self._formation[rows] * filled
+
+    def _compounds(self, elements: tuple[int, ...]) -> list[int]:
+        """Return the rows of all compounds of some of the elements that lie below the plane of the elements."""
+        subsets = [0]
         if len(elements) <= _MAX_SUBSET_ELEMENTS:
-            bits = [1 << int(z) for z in elements]
-            subsets = [0]
-            for bit in bits:
-                subsets += [subset | bit for subset in subsets]
+            for z in elements:
+                subsets += [subset | 1 << z for subset in subsets]
         else:
+            system = sum(1 << z for z in elements)
             subsets = [subset for subset in self._rows if subset & ~system == 0]
-        rows = [row for subset in subsets for row in self._rows.get(subset, ())]
-        counts = self.compositions[rows][:, elements]
-        fractions = counts / counts.sum(1, keepdims=True)
-        formation = self.energies[rows] - fractions @ self._elemental[elements]
-        useful = (formation < -1e-9) & ((counts > 0).sum(1) > 1)
-        return fractions[useful], formation[useful]
+        return [row for subset in subsets for row in self._rows.get(subset, ())]
 
 
 def _systems(counts: NDArray[Any]) -> list[int]:
@@ -245,14 +259,14 @@ def _systems(counts: NDArray[Any]) -> list[int]:
 
 def _checked_entries(
     compositions: NDArray[Any], energies: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Return reduced compositions (N, 119) and energies per atom (N,)."""
     if compositions.ndim != 2 or compositions.shape[1] != N_COLUMNS or energies.shape != (len(compositions),):
         raise ValueError(
             f"compositions must have shape (N, {N_COLUMNS}) and energies (N,), got {compositions.shape} and "
             f"{energies.shape}"
         )
-    counts = np.rint(compositions).astype(np.int64)
+    counts = np.rint(compositions).astype(np.int32)
     if np.abs(counts - compositions).max(initial=0) > 1e-6 or (counts < 0).any() or (counts.sum(1) < 1).any():
         raise ValueError("compositions of hull entries must hold whole numbers of atoms and at least one")
     if not np.isfinite(energies).all():

@@ -9,6 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+DFT = "DFT"
+"""The energy model of hulls that hold calculated energies, for every potential on the same scale."""
+
 _DATA = Path(__file__).parent / "data"
 
 
@@ -17,12 +20,13 @@ class Provenance:
     """Where the energies of a hull come from.
 
     Attributes:
-        energy_model: name of the potential, the scale of the energies.
+        energy_model: name of the potential, or `DFT`.
         corrections: what was added to the model's energies.
         reference_set: the structures.
         n_structures: how many they are.
         date: when the energies were computed.
         versions: package -> version.
+        scale: the scale of the energies, ``"MP2020"``, ``"PBE"``, or the name of any other.
     """
 
     energy_model: str = ""
@@ -31,6 +35,7 @@ class Provenance:
     n_structures: int = 0
     date: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    scale: str = ""
 
 
 class HullData(NamedTuple):

@@ -1,58 +1,75 @@
-"""The lower convex hull of one chemical system: its facets by qhull, single points by linear programming."""
+"""The lower convex hull at single compositions, by the simplex method on many linear programs side by side."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-_VERTICAL = 1e-7  # facets this steep are the walls of the simplex
+_TOLERANCE = 1e-10
+_SHIFT = 1e-11  # moves points off the faces of simplices, where the method could go in circles
+_MAX_STEPS = 500
 
 
-def facet_potentials(compounds: NDArray[np.float64], formation: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return the facets of the lower hull as chemical potentials.
+def lowest_energies(
+    fractions: NDArray[np.float64], phases: NDArray[np.float64], formation: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the lowest formation energies (Q,) in eV/atom of mixtures of phases, one problem for each of Q points.
 
-    A facet is the plane through its phases. Written by its heights above the k elements, the chemical potentials, its
-    height at fractions x (k,) is their dot product, and the hull is the highest of all facets.
+    Every step of Dantzig's revised simplex method takes the phase that lies deepest below the plane through the phases
+    of the mixture, and puts it in the place of one of them.
 
     Args:
-        compounds: fractions (M, k) of the compounds.
-        formation: their formation energies (M,) in eV/atom, all negative. The elements, at zero, need no entry.
-
-    Returns:
-        chemical potentials (F, k) in eV/atom, or None if qhull cannot tell the facets.
-    """
-    from scipy.spatial import ConvexHull, QhullError
-
-    n_elements = compounds.shape[1]
-    if not len(compounds):
-        return np.zeros((1, n_elements))
-    top = np.full((1, n_elements), 1 / n_elements)  # a point above all others closes the hull
-    fractions = np.concatenate([np.eye(n_elements), compounds, top])
-    heights = np.concatenate([np.zeros(n_elements), formation, [1.0]])
-    try:
-        equations = ConvexHull(np.column_stack([fractions[:, 1:], heights])).equations
-    except QhullError:
-        return None
-    normal, offset = equations[:, :-1], equations[:, -1:]
-    lower = normal[:, -1] < -_VERTICAL
-    at_elements = np.column_stack([np.zeros(len(normal)), normal[:, :-1]]) + offset
-    potentials: NDArray[np.float64] = -at_elements[lower] / normal[lower, -1:]
-    return potentials
-
-
-def lowest_energy(
-    fractions: NDArray[np.float64], compounds: NDArray[np.float64], formation: NDArray[np.float64]
-) -> float:
-    """Return the lowest formation energy in eV/atom of a mixture of phases with the given fractions (k,).
-
-    The arguments are those of `facet_potentials`.
+        fractions: the points (Q, k), amounts of k elements, which sum to one.
+        phases: fractions (Q, k, M) of the compounds of each problem; those of zeros count for nothing.
+        formation: their formation energies (Q, M) in eV/atom. The elements, at zero, need no entry.
 
     Raises:
-        ArithmeticError: if the linear program cannot be solved.
+        ArithmeticError: if a problem is not solved in 500 steps.
     """
-    from scipy.optimize import linprog
+    n_points, k = fractions.shape
+    elements = np.broadcast_to(np.eye(k), (n_points, k, k))
+    phases = np.concatenate([elements, phases], axis=2)
+    formation = np.concatenate([np.zeros((n_points, k)), formation], axis=1)
+    energies = np.zeros(n_points)
+    inverse, cost = elements.copy(), np.zeros((n_points, k))
+    amounts = fractions + _SHIFT * (1 + np.sqrt(np.arange(2, k + 2)) % 1)
+    live = np.arange(n_points)
+    for _ in range(_MAX_STEPS):
+        potentials = (cost[:, None] @ inverse)[:, 0]  # (Q, k): heights of the plane above the elements
+        depth = formation - (potentials[:, None] @ phases)[:, 0]
+        enter = depth.argmin(1)
+        open_ = depth[np.arange(len(live)), enter] < -_TOLERANCE
+        energies[live[~open_]] = (potentials * fractions[live])[~open_].sum(1)
+        live = live[open_]
+        if not len(live):
+            return energies
+        if not open_.all():
+            phases, formation, inverse, cost, amounts, enter = (
+                array[open_] for array in (phases, formation, inverse, cost, amounts, enter)
+            )
+        rows = np.arange(len(live))
+        _exchange(phases[rows, :, enter], formation[rows, enter], inverse, cost, amounts)
+    raise ArithmeticError(f"no energy of the hull at {fractions[live[0]].tolist()} in {_MAX_STEPS} steps")
 
-    phases = np.concatenate([np.eye(len(fractions)), compounds])
-    cost = np.concatenate([np.zeros(len(fractions)), formation])
-    solution = linprog(cost, A_eq=phases.T, b_eq=fractions, method="highs")
-    if not solution.success:
-        raise ArithmeticError(f"no energy of the hull at {fractions.tolist()}: {solution.message}")
-    return float(solution.fun)
+
+def _exchange(
+    phase: NDArray[np.float64],
+    energy: NDArray[np.float64],
+    inverse: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    amounts: NDArray[np.float64],
+) -> None:
+    """Let one phase (Q, k) of the given formation energy (Q,) enter each mixture, in place.
+
+    A mixture is the inverse (Q, k, k) of the matrix whose columns are its phases, their energies (Q, k) and their
+    amounts (Q, k).
+    """
+    rows = np.arange(len(phase))
+    direction = (inverse @ phase[:, :, None])[:, :, 0]
+    ratio = np.where(direction > _TOLERANCE, amounts / np.maximum(direction, _TOLERANCE), np.inf)
+    leave = ratio.argmin(1)
+    step = ratio[rows, leave]
+    pivot = inverse[rows, leave] / direction[rows, leave, None]
+    inverse -= direction[:, :, None] * pivot[:, None]
+    inverse[rows, leave] = pivot
+    amounts -= step[:, None] * direction
+    amounts[rows, leave] = step
+    cost[rows, leave] = energy

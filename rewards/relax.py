@@ -1,21 +1,16 @@
-"""Relaxation: crystals brought to a nearby minimum of a potential's energy, their symmetry kept."""
+"""Relaxation: crystals brought to a nearby minimum of a potential's energy, many at a time."""
 
-import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from crystal_env.crystal import Crystal, CrystalBatch
+from rewards.fire import Walker, relax
+from rewards.potentials import ForceField, load_potential
 from rewards.screen import Screen
-
-if TYPE_CHECKING:
-    from ase import Atoms
+from rewards.symmetry_projection import symmetry_projection
 
 
 class Relaxed(NamedTuple):
@@ -30,26 +25,43 @@ class Relaxed(NamedTuple):
     failures: NDArray[np.object_]
 
 
+class RelaxationPaths(NamedTuple):
+    """How B crystals were relaxed.
+
+    Attributes:
+        energies (B,): of the primitive cells at the end in eV, NaN where it failed.
+        steps (B,): steps taken.
+        converged (B,): whose forces are below the limit.
+    """
+
+    energies: NDArray[np.float64]
+    steps: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Relaxation:
-    """Relaxes cell and atoms of crystals one by one, with FIRE and the space group's operations imposed on each step.
+    """Relaxes cell and atoms of crystals together, with FIRE and one batched call of the potential a step.
 
     What comes out is written down anew, with `Crystal.from_structure`: another origin may be chosen, and the space
     group is a higher one where atoms or cell have moved to where it is. A crystal that is not converged after ``steps``
     is what it has become by then. Identical crystals are relaxed once.
 
     Args:
-        potential: ``"chgnet"``, or an ASE calculator with forces and stress.
+        potential: name of a potential, the potential, or an ASE calculator; it must have forces and stress.
         fmax: convergence in eV/Å: of the forces on atoms, and of those on the cell, the stress times the volume per
             atom, in eV.
         steps: most steps of a crystal.
-        seconds: most time of a crystal; beyond, it counts as failed.
+        seconds: most time of a crystal; beyond, it counts as failed. The time of a batch is shared out by atoms.
+        symmetry: ``"keep"`` imposes the space group's operations on each step, ``"free"`` follows the forces as they
+            are. A symmetric crystal then leaves its symmetry only where rounding grows.
         screen: limits a crystal must keep before the potential is asked.
-        device: a torch device for the potential, such as ``"cpu"`` or ``"cuda"``.
+        device: a torch device for a potential given by name, such as ``"cpu"`` or ``"cuda"``.
         progress: show a bar with the time left.
 
     Raises:
-        ValueError: if the potential is unknown, or ``fmax``, ``steps`` or ``seconds`` is not positive.
+        ValueError: if the potential is unknown or has no forces, ``symmetry`` is another, or ``fmax``, ``steps`` or
+            ``seconds`` is not positive.
 
     Example:
         >>> relax = Relaxation()
@@ -63,6 +75,7 @@ class Relaxation:
     fmax: float = 0.1
     steps: int = 100
     seconds: float = 120.0
+    symmetry: str = "keep"
     screen: Screen = field(default_factory=Screen)
     device: str = "cpu"
     progress: bool = False
@@ -71,73 +84,54 @@ class Relaxation:
         for name in ("fmax", "steps", "seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.potential != "chgnet" and not hasattr(self.potential, "get_property"):
-            raise ValueError(f"potential must be 'chgnet' or an ASE calculator, got {self.potential!r}")
+        if self.symmetry not in ("keep", "free"):
+            raise ValueError(f"symmetry must be 'keep' or 'free', got {self.symmetry!r}")
+        self._force_field()
 
     def __call__(self, crystals: CrystalBatch) -> Relaxed:
         """Relax B crystals; one that breaks is as it was, with a reason, and harms no other."""
+        return self.with_paths(crystals)[0]
+
+    def with_paths(self, crystals: CrystalBatch) -> tuple[Relaxed, RelaxationPaths]:
+        """Relax B crystals, and also return their energies, steps, and who has converged."""
         first, place = crystals.distinct()
         relaxed, failures = list(crystals[first]), self.screen(crystals[first])
-        with _calculator(self.potential, self.device) as calculator:
-            for row in tqdm(range(len(relaxed)), unit="crystal", desc="relax", disable=not self.progress):
-                if failures[row] is None:
-                    try:
-                        relaxed[row] = self._relax(relaxed[row].to_atoms(), calculator)
-                    except Exception as error:  # noqa: BLE001  whatever breaks on one crystal must not break the others
-                        failures[row] = f"{type(error).__name__}: {error}"
-        return Relaxed(CrystalBatch.from_crystals(relaxed)[place], failures[place])
+        walkers: dict[int, Walker] = {}
+        for row, crystal in enumerate(relaxed):
+            if failures[row] is None:
+                try:
+                    projection = symmetry_projection(crystal) if self.symmetry == "keep" else None
+                    walkers[row] = Walker(crystal.to_atoms(), projection)
+                except ValueError as error:
+                    failures[row] = str(error)
+        relax(
+            list(walkers.values()),
+            self._force_field(),
+            fmax=self.fmax,
+            steps=self.steps,
+            seconds=self.seconds,
+            progress=self.progress,
+        )
+        energies, steps, converged = np.full(len(first), np.nan), np.zeros(len(first), int), np.zeros(len(first), bool)
+        for row, walker in walkers.items():
+            steps[row], failures[row] = walker.steps, walker.failure
+            if walker.failure is None:
+                try:
+                    relaxed[row] = Crystal.from_structure(walker.atoms)
+                except ValueError as error:
+                    failures[row] = f"what it has become cannot be written down: {error}"
+                    continue
+                energies[row], converged[row] = walker.energy, walker.converged
+        result = Relaxed(CrystalBatch.from_crystals(relaxed)[place], failures[place])
+        return result, RelaxationPaths(energies[place], steps[place], converged[place])
 
-    def _relax(self, atoms: "Atoms", calculator: Any) -> Crystal:
-        from ase.constraints import FixSymmetry
-        from ase.filters import FrechetCellFilter
-        from ase.optimize import FIRE
+    def _force_field(self) -> ForceField:
+        if hasattr(self.potential, "get_property"):
+            from rewards.potentials.ase import ASEPotential
 
-        deadline = time.monotonic() + self.seconds
-        atoms.set_constraint(FixSymmetry(atoms))  # type: ignore[no-untyped-call]
-        atoms.calc = calculator
-        cell_and_atoms = FrechetCellFilter(atoms)  # type: ignore[no-untyped-call]
-        for _ in FIRE(cell_and_atoms, logfile=None).irun(fmax=self.fmax, steps=self.steps):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"it takes more than {self.seconds:g} s")
-        return Crystal.from_structure(atoms)
-
-
-@contextmanager
-def _calculator(potential: Any, device: str) -> Iterator[Any]:
-    """Give an ASE calculator, and leave torch's settings as found; what libraries remark on the way is dropped."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if potential != "chgnet":
-            yield potential
-            return
-        import torch
-
-        from rewards.chgnet import _library_defaults
-
-        with _library_defaults(), torch.inference_mode(False), torch.enable_grad():
-            yield _chgnet(device)
-
-
-def _chgnet(device: str) -> Any:
-    """Return a calculator of `rewards.chgnet`'s model and graphs, whose size is bounded, unlike CHGNet's own."""
-    from ase.calculators.calculator import Calculator
-    from ase.units import GPa
-
-    from rewards.chgnet import _graph, _load_model
-
-    model = _load_model(device)
-    base: Any = Calculator
-
-    class CHGNet(base):
-        implemented_properties = ("energy", "forces", "stress")
-
-        def calculate(self, *arguments: Any) -> None:
-            super().calculate(*arguments)
-            graph, _ = _graph(self.atoms)
-            graph.atom_frac_coord.requires_grad_()
-            result = model([graph.to(device)], task="efs")
-            energy, forces, stress = (result[name][0].detach().cpu().double().numpy() for name in "efs")
-            stress = GPa * stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-            self.results = {"energy": float(energy) * len(forces), "forces": forces, "stress": stress}
-
-    return CHGNet()
+            return ASEPotential(self.potential, n_jobs=1)
+        options = {"device": self.device} if isinstance(self.potential, str) and self.device != "cpu" else {}
+        potential = load_potential(self.potential, **options)
+        if not isinstance(potential, ForceField):
+            raise ValueError(f"potential must have forces and stress, {potential.name} has not")
+        return potential

@@ -9,7 +9,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-for _name, _folder in (("CRYSTALGEN_DATA", _SHARED / "data"), ("CRYSTALGEN_PARITY", _SHARED / "parity")):
+_FOLDERS = {"CRYSTALGEN_DATA": "data", "CRYSTALGEN_PARITY": "parity", "CRYSTALGEN_MODELS": "models"}
+for _name, _folder in ((name, _SHARED / folder) for name, folder in _FOLDERS.items()):
     if _name not in os.environ and _folder.is_dir():
         os.environ[_name] = str(_folder)
 
@@ -35,4 +36,13 @@ def parity_folder() -> Path:
     folder = Path(os.environ.get("CRYSTALGEN_PARITY", ""))
     if not (folder / "rope_tables.npz").is_file():
         pytest.skip("needs rope_tables.npz and the parity files in the folder $CRYSTALGEN_PARITY")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models_folder() -> Path:
+    """The folder of published models of matgl; tests that need it are skipped where there is none."""
+    folder = Path(os.environ.get("CRYSTALGEN_MODELS", ""))
+    if not (folder / "M3GNet-MP-2021.2.8-PES").is_dir():
+        pytest.skip("needs M3GNet-MP-2021.2.8-PES in the folder $CRYSTALGEN_MODELS")
     return folder

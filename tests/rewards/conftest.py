@@ -26,6 +26,7 @@ class PairPotential:
     """An energy of minus one eV per atom and what its volume adds; it fails on gold, and counts its structures."""
 
     name: str = "pair"
+    scale: str = "pairs"
     seen: list[int] = field(default_factory=list)
 
     def energies(self, atoms):

@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-import rewards.chgnet
+import rewards.potentials.chgnet
 from crystal_env.crystal import Crystal, CrystalBatch
 from rewards.ehull import EnergyAboveHull
 from rewards.hull import ConvexHull
@@ -165,9 +165,9 @@ def test_copies_and_pickles_are_small_and_give_the_same_scores(crystals):
 
 
 def test_model_is_loaded_with_the_first_score_and_once_a_process(crystals):
-    rewards.chgnet._load_model.cache_clear()
+    rewards.potentials.chgnet._load_model.cache_clear()
     made = [EnergyAboveHull() for _ in range(3)]
-    assert rewards.chgnet._load_model.cache_info().currsize == 0
+    assert rewards.potentials.chgnet._load_model.cache_info().currsize == 0
     for reward in made:
         reward(crystals[:1])
-    assert rewards.chgnet._load_model.cache_info().misses == 1
+    assert rewards.potentials.chgnet._load_model.cache_info().misses == 1

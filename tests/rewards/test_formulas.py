@@ -19,9 +19,10 @@ def test_text_that_is_no_formula_is_a_value_error(formula):
         parse_formula(formula)
 
 
-def test_compositions_formulas_and_arrays_are_the_same():
-    mixed = as_compositions(["NaCl", Composition("Na0.5Cl0.5"), Composition("D2O")])
-    assert mixed.shape == (3, 119)
+def test_compositions_dicts_formulas_and_arrays_are_the_same():
+    mixed = as_compositions(["NaCl", Composition("Na0.5Cl0.5"), Composition("D2O"), {"Na": 1, "Cl": 2.0}])
+    assert mixed.shape == (4, 119)
+    assert mixed[3, [11, 17]].tolist() == [1, 2]
     assert mixed[0, [11, 17]].tolist() == [1, 1]
     assert mixed[1, [11, 17]].tolist() == [0.5, 0.5]
     assert mixed[2, [1, 8]].tolist() == [2, 1]

@@ -8,6 +8,7 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
 import rewards.hull
+from benchmarks.speed_hull import as_pymatgen, published_e_above_hull, random_crystals, synthetic_entries
 from crystal_env.elements import ATOMIC_NUMBER
 from rewards.hull import ConvexHull, Provenance
 
@@ -53,25 +54,26 @@ def test_energies_above_the_hull_are_pymatgens(entries, hull, queries):
     np.testing.assert_allclose(energies, pymatgen_energies(entries, queries), atol=1e-8)
 
 
-def test_linear_programs_give_the_same_as_facets(hull, queries, monkeypatch):
+def test_energies_above_a_large_hull_are_pymatgens():
+    known = synthetic_entries(3000, n_systems=200, n_elements=12, seed=1)
+    queries = random_crystals(known, 300, seed=1)
+    objects = as_pymatgen(known)
+    expected = [published_e_above_hull(objects, query) for query in as_pymatgen(queries)]
+    assert min(expected) < 0 < max(expected)
+    np.testing.assert_allclose(ConvexHull(*known).e_above_hull(*queries), expected, atol=1e-6)
+
+
+def test_energies_do_not_depend_on_the_size_of_chunks(hull, queries, monkeypatch):
     compositions = [q.composition for q in queries]
     expected = hull.hull_energy(compositions)
-    monkeypatch.setattr(rewards.hull, "_MAX_FACET_ELEMENTS", 0)
-    np.testing.assert_allclose(hull.hull_energy(compositions), expected, atol=1e-9)
-
-
-def test_chemical_systems_qhull_cannot_solve_are_solved_by_linear_programs(entries, hull, queries, monkeypatch):
-    monkeypatch.setattr(rewards.hull, "facet_potentials", lambda compounds, formation: None)
-    fresh = ConvexHull.from_entries(entries)
-    compositions = [q.composition for q in queries]
-    np.testing.assert_allclose(fresh.hull_energy(compositions), hull.hull_energy(compositions), atol=1e-9)
+    monkeypatch.setattr(rewards.hull, "_CHUNK", 1)
+    np.testing.assert_allclose(hull.hull_energy(compositions), expected, atol=1e-12)
 
 
 def test_systems_of_many_elements_find_the_same_compounds(hull, queries, monkeypatch):
     compositions = [q.composition for q in queries]
     expected = hull.hull_energy(compositions)
     monkeypatch.setattr(rewards.hull, "_MAX_SUBSET_ELEMENTS", 0)
-    monkeypatch.setattr(hull, "_facets", {})
     np.testing.assert_allclose(hull.hull_energy(compositions), expected, atol=1e-9)
 
 
@@ -149,27 +151,64 @@ def test_copies_and_pickles_give_the_same_energies(hull, queries):
         np.testing.assert_array_equal(other.hull_energy(compositions), hull.hull_energy(compositions))
 
 
-def test_facet_cache_stays_bounded(hull, queries, monkeypatch):
-    compositions = [q.composition for q in queries]
-    expected = hull.hull_energy(compositions)
-    monkeypatch.setattr(rewards.hull, "_MAX_CACHED_SYSTEMS", 2)
-    np.testing.assert_array_equal(hull.hull_energy(compositions), expected)
-
-
 def test_hull_of_structures_holds_the_energies_of_the_potential(crystals, pair_potential, monkeypatch, tmp_path):
     monkeypatch.setenv("CRYSTALGEN_CACHE", str(tmp_path))
+    pair_potential.scale = "pairs"
     hull = ConvexHull.from_structures(crystals.to_structures(), pair_potential, reference_set="five", date="today")
-    assert hull.provenance.energy_model == "pair"
+    assert (hull.provenance.energy_model, hull.provenance.scale) == ("pair", "pairs")
     assert hull.provenance.n_structures == 5
     expected = 0.01 * crystals.volume_per_atom() - 1
     fe = hull.hull_energy(["Fe"])
     assert fe == pytest.approx(expected[4])
     assert sorted(hull.energies) == pytest.approx(sorted(expected))
+    hull.check_scale(pair_potential)
 
 
-def test_potential_on_another_scale_is_a_value_error(hull, pair_potential):
-    with pytest.raises(ValueError, match=r"holds energies of ''.*'pair'"):
-        hull.check_scale(pair_potential)
+def hull_of(energy_model, scale):
+    return ConvexHull.from_entries([("Na", 0.0)], Provenance(energy_model, scale=scale))
+
+
+@pytest.mark.parametrize(
+    ("energy_model", "hull_scale", "name", "scale"),
+    [
+        ("chgnet-0.3.0", "MP2020", "chgnet-0.3.0", "MP2020"),
+        ("orb-v2", "PBE", "orb-v2", "PBE"),
+        ("own", "", "own", "own"),
+        ("DFT", "MP2020", "chgnet-0.3.0", "MP2020"),
+        ("DFT", "MP2020", "orb-v2+MP2020", "MP2020"),
+        ("DFT", "PBE", "orb-v2", "PBE"),
+        ("DFT", "r2SCAN", "other", "r2SCAN"),
+    ],
+)
+def test_hulls_of_own_energies_and_dft_hulls_on_the_same_scale_are_fine(
+    energy_model, hull_scale, name, scale, pair_potential
+):
+    pair_potential.name, pair_potential.scale = name, scale
+    hull_of(energy_model, hull_scale).check_scale(pair_potential)
+
+
+@pytest.mark.parametrize(
+    ("energy_model", "hull_scale", "name", "scale", "message"),
+    [
+        ("DFT", "MP2020", "orb-v2", "PBE", r"'DFT' on the scale 'MP2020'.*'orb-v2' has.*'PBE'; use .*'orb-v2\+MP2020'"),
+        ("DFT", "PBE", "chgnet-0.3.0", "MP2020", "hull of its own energies"),
+        ("DFT", "", "nameless", "", "hull of its own energies"),
+        ("chgnet-0.3.0", "MP2020", "orb-v2+MP2020", "MP2020", "holds energies of 'chgnet-0.3.0'"),
+        ("orb-v2", "PBE", "orb-v2+MP2020", "MP2020", "hull of its own energies"),
+        ("", "", "orb-v2", "PBE", "holds energies of ''"),
+    ],
+)
+def test_every_other_pair_of_hull_and_potential_is_a_value_error(
+    energy_model, hull_scale, name, scale, message, pair_potential
+):
+    pair_potential.name, pair_potential.scale = name, scale
+    with pytest.raises(ValueError, match=message):
+        hull_of(energy_model, hull_scale).check_scale(pair_potential)
+
+
+def test_dicts_are_compositions_too():
+    hull = ConvexHull.from_entries([({"Na": 2.0}, 0.0), ({"Cl": 1}, 0.0), ({"Na": 1, "Cl": 1}, -2.0)])
+    assert hull.hull_energy([{"Na": 1, "Cl": 1}]) == pytest.approx([-1.0])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from ase.calculators.emt import EMT
 
 from crystal_env.crystal import Crystal, CrystalBatch
-from rewards.chgnet import CHGNetPotential
+from rewards.potentials.chgnet import CHGNetPotential
 from rewards.relax import Relaxation
 
 WURTZITE = "186-b-Zn-1/3-2/3-0-b-O-1/3-2/3-0.382-X-3.25-3.25-5.21-90-90-120"
@@ -161,7 +161,7 @@ def test_settings_of_the_libraries_are_left_as_found_and_nothing_is_printed(tmp_
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("fmax", 0.0), ("steps", 0), ("seconds", float("nan")), ("potential", "orb"), ("potential", None)],
+    [("fmax", 0.0), ("steps", 0), ("seconds", float("nan")), ("potential", "chgnt"), ("potential", None)],
 )
 def test_settings_that_are_impossible_are_named(name, value):
     with pytest.raises(ValueError, match=f"^{name} must"):

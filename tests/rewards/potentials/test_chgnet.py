@@ -8,8 +8,8 @@ import pytest
 import torch
 from ase import Atoms
 
-import rewards.chgnet
-from rewards.chgnet import CHGNetPotential
+import rewards.potentials.chgnet
+from rewards.potentials.chgnet import CHGNetPotential
 
 
 @pytest.fixture
@@ -60,12 +60,11 @@ def test_isolated_atom_has_chgnets_energy(potential, chgnets_own_energies):
     np.testing.assert_allclose(potential.energies(atoms).total, chgnets_own_energies(atoms), atol=1e-5)
 
 
-def test_energy_does_not_depend_on_the_batch(potential, mp20, monkeypatch):
+def test_energy_does_not_depend_on_the_batch(potential, mp20):
     atoms = mp20[:15].to_atoms()
     together = potential.energies(atoms).total
     alone = np.array([potential.energies([a]).total[0] for a in atoms])
-    monkeypatch.setattr(rewards.chgnet, "_COST_PER_BATCH", 2000)
-    small_batches = potential.energies(atoms).total
+    small_batches = CHGNetPotential(max_edges=2000).energies(atoms).total
     sizes = np.array([len(a) for a in atoms])
     assert np.abs(together - alone).max() <= 1e-5 * sizes.max()
     assert (np.abs(together - small_batches) / sizes).max() <= 1e-5
@@ -110,7 +109,7 @@ def test_structures_that_cannot_be_evaluated_get_a_reason_and_harm_no_other(pote
 def test_model_that_raises_on_a_batch_is_asked_again_one_by_one(potential, crystals, monkeypatch):
     atoms = crystals.to_atoms()
     expected = potential.energies(atoms).total
-    model = rewards.chgnet._load_model("cpu")
+    model = rewards.potentials.chgnet._load_model("cpu")
 
     class Fragile:
         def __call__(self, graphs, task):
@@ -118,7 +117,7 @@ def test_model_that_raises_on_a_batch_is_asked_again_one_by_one(potential, cryst
                 raise RuntimeError("out of memory")
             return model(graphs, task=task)
 
-    monkeypatch.setattr(rewards.chgnet, "_load_model", lambda device: Fragile())
+    monkeypatch.setattr(rewards.potentials.chgnet, "_load_model", lambda device: Fragile())
     energies = potential.energies(atoms)
     np.testing.assert_allclose(energies.total[:4], expected[:4], atol=1e-4)
     assert energies.failures[4] == "RuntimeError: out of memory"
@@ -129,13 +128,15 @@ def test_model_that_gives_nan_is_a_failure(potential, crystals, monkeypatch):
     def broken(graphs, task):
         return {"e": torch.full((len(graphs),), torch.nan)}
 
-    monkeypatch.setattr(rewards.chgnet, "_load_model", lambda device: broken)
-    assert list(potential.energies(crystals[:2].to_atoms()).failures) == ["CHGNet gave nan"] * 2
+    monkeypatch.setattr(rewards.potentials.chgnet, "_load_model", lambda device: broken)
+    assert (
+        list(potential.energies(crystals[:2].to_atoms()).failures) == ["the model gave a number that is not finite"] * 2
+    )
 
 
 def test_settings_and_random_states_of_the_libraries_are_left_as_found(potential, crystals):
     atoms = crystals.to_atoms()
-    rewards.chgnet._load_model.cache_clear()
+    rewards.potentials.chgnet._load_model.cache_clear()
     torch.set_default_dtype(torch.float64)
     try:
         states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate(), torch.get_num_threads()  # noqa: NPY002
@@ -155,7 +156,7 @@ def test_nothing_is_written_to_the_working_folder_and_nothing_is_printed(
     potential, crystals, exploding, tmp_path, monkeypatch, capfd
 ):
     monkeypatch.chdir(tmp_path)
-    rewards.chgnet._load_model.cache_clear()
+    rewards.potentials.chgnet._load_model.cache_clear()
     potential.energies([exploding, *crystals.to_atoms()])
     assert not list(tmp_path.iterdir())
     assert capfd.readouterr() == ("", "")
@@ -167,3 +168,42 @@ def test_copies_and_pickles_are_small_and_equal(potential, crystals):
     for other in (copy.deepcopy(potential), pickle.loads(pickle.dumps(potential))):
         np.testing.assert_array_equal(other.energies(atoms).total, expected)
     assert len(pickle.dumps(potential)) < 500
+
+
+def test_forces_and_stress_are_chgnets_own(potential, crystals):
+    from chgnet.model.model import CHGNet
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    atoms = crystals[:3].to_atoms()
+    for seed, a in enumerate(atoms):
+        a.rattle(0.05, seed=seed)
+    found = potential.forces(atoms)
+    model = CHGNet.load(use_device="cpu", verbose=False)
+    for row, a in enumerate(atoms):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            own = model.predict_structure(AseAtomsAdaptor.get_structure(a), task="efs")
+        np.testing.assert_allclose(found.forces[row], own["f"], atol=1e-4)
+        np.testing.assert_allclose(found.stress[row] * 160.21766, own["s"], atol=1e-3)
+    np.testing.assert_allclose(found.total, potential.energies(atoms).total, atol=1e-4)
+
+
+def test_graphs_built_in_processes_give_the_same_energies(crystals, exploding):
+    atoms = [exploding, *crystals.to_atoms()]
+    here, there = CHGNetPotential().energies(atoms), CHGNetPotential(graph_workers=2).energies(atoms)
+    np.testing.assert_allclose(there.total, here.total, atol=1e-4)
+    assert list(there.failures) == list(here.failures)
+
+
+def test_a_bar_is_shown_for_long_lists_only_if_asked_for(crystals, capfd):
+    iron = crystals[[4]].to_atoms() * 256
+    CHGNetPotential(progress=True).energies(iron)
+    assert "256/256" in capfd.readouterr().err
+    CHGNetPotential(progress=True).energies(iron[:10])
+    CHGNetPotential().energies(iron)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"^max_edges must be positive, got 0"):
+        CHGNetPotential(max_edges=0)

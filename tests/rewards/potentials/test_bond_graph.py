@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from rewards.bond_graph import Bonds, _pair, count_angles, find_angles, find_bonds
+from rewards.potentials.bond_graph import Bonds, _pair, count_angles, find_angles, find_bonds
 
 
 @pytest.fixture

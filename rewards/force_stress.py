@@ -1,0 +1,70 @@
+"""How far a crystal is from mechanical equilibrium, by forces and stress."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crystal_env.crystal import CrystalBatch, as_batch
+from crystal_env.reward import RewardResult
+from rewards.potentials import ForceField, Potential, load_potential
+from rewards.predict import without_failure
+from rewards.screen import Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from crystal_env.crystal import Crystal
+
+_LOWEST, _HIGHEST = 1e-2, 1e2
+
+
+class ForceStress:
+    """Minus the logarithm of mean force plus mean stress, the published code's first reward.
+
+    The total is ``-log(f + s)`` with f the mean length of the forces in eV/Å and s the mean absolute component of the
+    stress in eV/Å^3, each clipped to [0.01, 100]: from -5.3 to 3.9. Terms are ``force``, ``stress`` and ``success``,
+    1 if f is at most ``threshold``. A crystal that fails the screen or breaks the potential gets -log(200), the terms
+    100 and a reason.
+
+    Args:
+        potential: name of a potential with forces and stress, or the potential.
+        threshold: mean force in eV/Å that counts as success.
+        screen: limits a crystal must keep before the potential is asked.
+
+    Raises:
+        ValueError: if the potential is unknown or has no forces, or ``threshold`` is not positive.
+    """
+
+    def __init__(
+        self, potential: str | Potential = "chgnet", threshold: float = 0.1, screen: Screen | None = None
+    ) -> None:
+        if not threshold > 0:
+            raise ValueError(f"threshold must be positive, got {threshold}")
+        potential = load_potential(potential)
+        if not isinstance(potential, ForceField):
+            raise ValueError(f"potential must have forces and stress, {potential.name} has not")
+        self.potential = potential
+        self.threshold = float(threshold)
+        self.screen = screen or Screen()
+
+    def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
+        """Score B crystals; see the class for the terms."""
+        crystals = as_batch(crystals)
+        first, place = crystals.distinct()
+        return self._score(crystals[first]).take(place)
+
+    def _score(self, crystals: CrystalBatch) -> RewardResult:
+        failures = self.screen(crystals)
+        force, stress = np.full((2, len(crystals)), _HIGHEST)
+        rows = without_failure(failures)
+        if len(rows):
+            found = self.potential.forces(crystals[rows].to_atoms())
+            failures[rows] = found.failures
+            force[rows] = [np.linalg.norm(f, axis=1).mean() for f in found.forces]
+            stress[rows] = np.abs(found.stress).mean((1, 2))
+        scored = np.zeros(len(crystals), bool)
+        scored[without_failure(failures)] = True
+        force = np.clip(np.where(scored, force, _HIGHEST), _LOWEST, _HIGHEST)
+        stress = np.clip(np.where(scored, stress, _HIGHEST), _LOWEST, _HIGHEST)
+        success = (scored & (force <= self.threshold)).astype(np.float64)
+        return RewardResult(-np.log(force + stress), {"force": force, "stress": stress, "success": success}, failures)

@@ -1,0 +1,52 @@
+"""Energy models under one interface, and how to get one by name."""
+
+from typing import Any
+
+from rewards.potentials.interface import MP2020, PBE, Energies, ForceField, Forces, Potential
+
+__all__ = ["MP2020", "PBE", "Energies", "ForceField", "Forces", "Potential", "load_potential"]
+
+_FAMILIES = "'chgnet', 'orb-v2' or another model of orb-models, 'matgl:<folder or name>', 'ase:<module>:<attribute>'"
+_CORRECTED = "+MP2020"
+
+
+def load_potential(potential: str | Potential, **options: Any) -> Potential:
+    """Return a potential from its name, or the given object.
+
+    Names are ``"chgnet"``, those of orb-models (``"orb"`` stands for ``"orb-v2"``), ``"matgl:<folder or name>"`` and
+    ``"ase:<module>:<attribute>"`` for a callable that returns an ASE calculator. With ``"+MP2020"`` at the end, the
+    energies get the corrections of the Materials Project: ``"orb-v2+MP2020"``. Nothing heavy is loaded by this.
+
+    Args:
+        potential: the name, or an object with ``name``, ``scale`` and ``energies``.
+        options: arguments of the potential, such as ``device="cuda"`` or ``weights="orb-v2.ckpt"``.
+
+    Raises:
+        ValueError: if there is no potential of that name, or the object is none.
+    """
+    if not isinstance(potential, str):
+        if options or not isinstance(potential, Potential):
+            raise ValueError(f"potential must be a name or an object with name, scale and energies, got {potential!r}")
+        return potential
+    if potential.endswith(_CORRECTED):
+        from rewards.mp2020 import Corrected
+
+        return Corrected(load_potential(potential.removesuffix(_CORRECTED), **options))
+    family, _, rest = potential.partition(":")
+    if potential == "chgnet":
+        from rewards.potentials.chgnet import CHGNetPotential
+
+        return CHGNetPotential(**options)
+    if family == "matgl" and rest:
+        from rewards.potentials.matgl import MatglPotential
+
+        return MatglPotential(rest, **options)
+    if family == "ase" and rest:
+        from rewards.potentials.ase import ASEPotential
+
+        return ASEPotential(rest, **options)
+    if family.startswith("orb") and not rest:
+        from rewards.potentials.orb import OrbPotential
+
+        return OrbPotential("orb-v2" if potential == "orb" else potential, **options)
+    raise ValueError(f"potential must be {_FAMILIES}, or an object with name, scale and energies, got {potential!r}")

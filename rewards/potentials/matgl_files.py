@@ -1,0 +1,215 @@
+"""Model files of matgl, loaded as they were trained.
+
+From matgl 3.0 on, MEGNet and M3GNet add the messages of edges up at the other end of each edge. A file trained before
+that loads without an error and predicts nonsense for compounds. Nothing in the file tells the two kinds apart, so the
+file is asked for values that are known (`_KNOWN_ENERGIES`, `_KNOWN_GAPS`) under both conventions.
+"""
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from rewards.potentials.batching import library_defaults
+
+Aggregation = Literal["auto", "source", "target"]
+"""Where messages of edges are added up: at their source (matgl from 3.0 on) or at their target (before)."""
+
+_KEY = "crystalgen_aggregation"
+_FILES = ("model.json", "model.pt", "state.pt")
+_CONVOLUTIONS = ("MEGNetGraphConv", "M3GNetGraphConv")
+_HALITE = ((0, 0, 0), (0.5, 0.5, 0.5))
+_FLUORITE = ((0, 0, 0), (0.25, 0.25, 0.25), (0.75, 0.75, 0.75))
+_FCC = ((0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0))
+_KNOWN = {  # symbols, fractional coordinates in the primitive cell, lattice parameter in Å
+    "NaCl": (("Na", "Cl"), _HALITE, 5.69),
+    "MgO": (("Mg", "O"), _HALITE, 4.26),
+    "CaF2": (("Ca", "F", "F"), _FLUORITE, 5.51),
+}
+_KNOWN_ENERGIES = {"NaCl": -3.39, "MgO": -5.97, "CaF2": -5.82}  # eV/atom, uncorrected PBE of the Materials Project
+_KNOWN_GAPS = {"NaCl": 5.0, "CaF2": 6.6}  # eV, PBE; what the models of that data say of MgO is wrong by far
+_ENERGY_TOLERANCE, _GAP_TOLERANCE = 0.1, 0.5
+
+
+def load_matgl(model: str | Path, aggregation: Aggregation = "auto") -> Any:
+    """Return a matgl model, its messages added up as in its training.
+
+    Args:
+        model: a folder with ``model.json``, ``model.pt`` and ``state.pt``, or a name that matgl fetches from Hugging
+            Face, such as ``"TensorNet-MatPES-PBE-v2025.1-PES"`` or ``"owner/name"``.
+        aggregation: ``"source"`` for models trained with matgl from 3.0 on, ``"target"`` for older ones, ``"auto"`` to
+            find out: from a note in the file, or by known energies or band gaps.
+
+    Raises:
+        ImportError: if matgl is not installed.
+        ValueError: if the folder holds no matgl model, or nothing tells how it was trained.
+        FileNotFoundError: if a name cannot be fetched.
+    """
+    if aggregation not in get_args(Aggregation):
+        raise ValueError(f"aggregation must be one of {get_args(Aggregation)}, got {aggregation!r}")
+    with library_defaults(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = _load(model)
+        loaded.requires_grad_(False).eval()
+        layers = [layer for layer in loaded.modules() if type(layer).__name__ in _CONVOLUTIONS]
+        if aggregation == "auto" and layers:
+            aggregation = _noted(model) or _proven(loaded, layers, str(model))  # type: ignore[assignment]
+        if aggregation == "target":
+            _set_aggregation(layers, "target")
+        elif not layers and type(_network(loaded)).__name__ == "TensorNet":
+            _check_tensornet(loaded, str(model), aggregation)
+    return loaded
+
+
+def metadata(aggregation: Literal["source", "target"] = "source") -> dict[str, str]:
+    """Return the note for ``save(path, metadata=...)`` that tells `load_matgl` how a model was trained."""
+    return {_KEY: aggregation}
+
+
+def _load(model: str | Path) -> Any:
+    try:
+        import torch
+        from matgl.data.transformer import Normalizer
+        from matgl.utils.io import load_model
+    except ImportError as error:
+        raise ImportError(f'matgl models need matgl: pip install "crystalgen[matgl]" ({error})') from error
+
+    folder, name = Path(model), str(model)
+    if folder.exists():
+        missing = [file for file in _FILES if not (folder / file).is_file()]
+        if missing:
+            raise ValueError(f"{name} is no matgl model: it has no {', '.join(missing)}")
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise FileNotFoundError(f"model: there is no folder {name}")
+    try:
+        with torch.serialization.safe_globals([Normalizer]):
+            return load_model(folder if folder.exists() else name)
+    except Exception as error:
+        if folder.exists():
+            reason = error.__cause__ or error
+            raise ValueError(f"{name} is no model that this matgl can load: {reason}") from error
+        raise FileNotFoundError(
+            f"model {name!r} is no folder and could not be fetched from Hugging Face ({error.__cause__ or error}); "
+            f"download its files {', '.join(_FILES)} and give their folder as model"
+        ) from error
+
+
+def _noted(model: str | Path) -> Any:
+    """Return what a file that was saved with `metadata` says, else None."""
+    path = Path(model) / "model.json"
+    note = json.loads(path.read_text()).get("metadata") if path.is_file() else None
+    return note.get(_KEY) if isinstance(note, dict) else None
+
+
+def _network(loaded: Any) -> Any:
+    network = getattr(loaded, "model", loaded)
+    return getattr(network, "model", network)
+
+
+def _proven(loaded: Any, layers: Sequence[Any], name: str) -> str:
+    """Return the aggregation that gives known values.
+
+    Raises:
+        ValueError: if neither does.
+    """
+    known, tolerance = (_KNOWN_ENERGIES, _ENERGY_TOLERANCE)
+    if not hasattr(loaded, "calc_forces"):
+        known, tolerance = (_KNOWN_GAPS, _GAP_TOLERANCE)
+    errors = {}
+    for aggregation in ("source", "target"):
+        _set_aggregation(layers, aggregation)
+        errors[aggregation] = _largest_error(loaded, known)
+    _set_aggregation(layers, "source")
+    best = min(errors, key=errors.__getitem__)
+    if not errors[best] <= tolerance < max(errors.values()):
+        what = "energies" if known is _KNOWN_ENERGIES else "band gaps"
+        raise ValueError(
+            f"nothing tells how {name} was trained: known {what} of {', '.join(known)} are missed by "
+            f"{errors['source']:.2f} eV as matgl from 3.0 on reads it and by {errors['target']:.2f} eV as before; say "
+            "aggregation='source' if it was trained with matgl 3.0 or later, 'target' if before"
+        )
+    return best
+
+
+def _largest_error(loaded: Any, known: dict[str, float]) -> float:
+    from ase import Atoms
+
+    from rewards.potentials.matgl import evaluate_graphs, graph_of
+
+    errors = []
+    for formula, value in known.items():
+        symbols, positions, a = _KNOWN[formula]
+        atoms = Atoms(symbols, scaled_positions=positions, cell=a * np.array(_FCC), pbc=True)
+        graph, _ = graph_of(atoms, _network(loaded))
+        result = float(np.ravel(evaluate_graphs(loaded, [graph], "cpu"))[0])
+        errors.append(abs((result / len(atoms) if known is _KNOWN_ENERGIES else result) - value))
+    return max(errors)
+
+
+def _check_tensornet(loaded: Any, name: str, aggregation: str) -> None:
+    """Refuse a TensorNet whose training is not known: for those of before matgl 3.0 nothing can be restored.
+
+    Raises:
+        ValueError: if it is a potential that misses known energies, or ``aggregation`` does not say how it was trained.
+    """
+    if aggregation == "source" or _noted(name) == "source":
+        return
+    if hasattr(loaded, "calc_forces"):
+        error = _largest_error(loaded, _KNOWN_ENERGIES)
+        if error <= _ENERGY_TOLERANCE:
+            return
+        found = f"it misses the energies of {', '.join(_KNOWN_ENERGIES)} by up to {error:.2f} eV/atom"
+    else:
+        found = "there are no values to prove it by"
+    raise ValueError(
+        f"nothing tells if the TensorNet {name} was trained with matgl 3.0 or later ({found}); if it was, say "
+        "aggregation='source'; older ones cannot be restored"
+    )
+
+
+def _set_aggregation(layers: Sequence[Any], aggregation: str) -> None:
+    """Let layers add messages up at the source or at the target of each edge."""
+    for layer in layers:
+        layer.__class__ = _classes()[type(layer).__name__, aggregation]
+
+
+def _classes() -> dict[tuple[str, str], type]:
+    """Return the class of a layer by its name and aggregation; those for "target" keep the name of the original."""
+    import torch
+    from matgl.layers import _graph_convolution as matgl_layers
+    from matgl.utils.maths import scatter_add, scatter_mean
+
+    global _known_classes
+    if _known_classes:
+        return _known_classes
+
+    def messages_at_target(layer: Any, edge_index: Any, edge_feat: Any, node_feat: Any, u: Any, n: int) -> Any:
+        mean = scatter_mean(edge_feat, edge_index[1], dim_size=n, dim=0)
+        return layer.node_func(torch.hstack([node_feat, mean, u]))
+
+    def update_at_target(layer: Any, edge_index: Any, edge_feat: Any, node_feat: Any, rbf: Any, u: Any, n: int) -> Any:
+        inputs = [node_feat[edge_index[0]], node_feat[edge_index[1]], edge_feat, *([u] if layer.include_state else [])]
+        messages = layer.node_update_func(torch.hstack(inputs)) * layer.node_weight_func(rbf)
+        return scatter_add(messages, edge_index[1], dim_size=n, dim=0)
+
+    updates: dict[str, Callable[..., Any]] = {
+        "MEGNetGraphConv": messages_at_target,
+        "M3GNetGraphConv": update_at_target,
+    }
+    for name, update in updates.items():
+        original = getattr(matgl_layers, name)
+        _known_classes[name, "source"] = original
+        _known_classes[name, "target"] = type(name, (original,), {"node_update_": update})
+    return _known_classes
+
+
+_known_classes: dict[tuple[str, str], type] = {}
+
+
+def is_local(model: str | Path) -> bool:
+    """Say if a model is a folder on this machine."""
+    return os.path.isdir(model)

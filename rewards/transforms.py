@@ -1,0 +1,219 @@
+"""Transforms of a reward or of one of its terms: clip, affine, sigmoids, target."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crystal_env.crystal import CrystalBatch, as_batch
+from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
+from rewards.goal import Goal, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from crystal_env.crystal import Crystal
+
+_LARGEST_EXPONENT = 300.0  # of ten, beyond which a double overflows
+
+
+class Transform:
+    """A function of the total of a reward, or of one of its terms.
+
+    The terms are those of the reward, with ``value``, the number that was transformed (of the innermost of nested
+    transforms). A crystal that the reward could not score gets ``floor``, not a transformed number.
+
+    Args:
+        reward: any reward.
+        of: name of a term to be transformed, by default the total.
+        floor: the total of a crystal that cannot be scored.
+    """
+
+    def __init__(self, reward: Reward | str, of: str | None = None, floor: float = 0.0) -> None:
+        self.scorer = Scorer(resolve_reward(reward), float(floor))
+        self.of, self.floor = of, float(floor)
+
+    def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
+        """Score B crystals; see the class for the terms.
+
+        Raises:
+            ValueError: if the reward has no term ``of``.
+        """
+        result = self.scorer(as_batch(crystals))
+        scored = np.array([failure is None for failure in result.failures], bool)
+        if self.of is not None and self.of not in result.terms:
+            if scored.any():
+                raise ValueError(f"of must be one of the terms {sorted(result.terms)}, got {self.of!r}")
+            return result._replace(total=np.full(len(scored), self.floor))
+        values = result.total if self.of is None else result.terms[self.of]
+        total = np.where(scored, self.transform(values), self.floor)
+        terms = {"value": values, **result.terms}
+        return RewardResult(total, self.with_success(terms, values, scored), result.failures)
+
+    def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what becomes of values (B,)."""
+        raise NotImplementedError
+
+    def with_success(
+        self, terms: dict[str, NDArray[np.float64]], values: NDArray[np.float64], scored: NDArray[np.bool_]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the terms, with another success where the transform defines one."""
+        return terms
+
+
+class Clip(Transform):
+    """The value within bounds.
+
+    Args:
+        reward: any reward.
+        low: lowest value, also that of a crystal that cannot be scored.
+        high: highest value.
+        of: name of a term, by default the total.
+
+    Raises:
+        ValueError: if ``low`` is not below ``high``.
+    """
+
+    def __init__(self, reward: Reward | str, low: float, high: float, of: str | None = None) -> None:
+        if not low < high:
+            raise ValueError(f"low must be below high = {high}, got {low}")
+        super().__init__(reward, of, low)
+        self.low, self.high = float(low), float(high)
+
+    def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return values (B,) within the bounds."""
+        return np.clip(values, self.low, self.high)
+
+
+class Affine(Transform):
+    """``scale * value + shift``.
+
+    Args:
+        reward: any reward.
+        scale: factor, not zero.
+        shift: what is added.
+        of: name of a term, by default the total.
+        floor: the total of a crystal that cannot be scored.
+
+    Raises:
+        ValueError: if ``scale`` is zero or not finite.
+    """
+
+    def __init__(
+        self,
+        reward: Reward | str,
+        scale: float = 1.0,
+        shift: float = 0.0,
+        of: str | None = None,
+        floor: float = -10.0,
+    ) -> None:
+        if not scale or not np.isfinite([scale, shift]).all():
+            raise ValueError(f"scale must be finite and not zero and shift finite, got {scale} and {shift}")
+        super().__init__(reward, of, floor)
+        self.scale, self.shift = float(scale), float(shift)
+
+    def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return scaled and shifted values (B,)."""
+        return self.scale * values + self.shift
+
+
+class Sigmoid(Transform):
+    """A smooth step from 0 to 1, ``1 / (1 + 10^(-2.5 z))`` with z from -½ at ``low`` to ½ at ``high``.
+
+    It is 0.05 at ``low`` and 0.95 at ``high``, as the score transform of REINVENT (Blaschke et al., J. Chem. Inf.
+    Model. 60, 5918 (2020)). With ``low`` above ``high`` it falls. A crystal that cannot be scored gets 0.
+
+    Args:
+        reward: any reward.
+        low: where it is 0.05.
+        high: where it is 0.95.
+        of: name of a term, by default the total.
+
+    Raises:
+        ValueError: if the two are equal or not finite.
+    """
+
+    def __init__(self, reward: Reward | str, low: float, high: float, of: str | None = None) -> None:
+        if low == high or not np.isfinite([low, high]).all():
+            raise ValueError(f"low and high must be different finite numbers, got {low} and {high}")
+        super().__init__(reward, of, 0.0)
+        self.low, self.high = float(low), float(high)
+
+    def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return steps (B,) between 0 and 1."""
+        return _step(2.5 * (values - (self.low + self.high) / 2) / (self.high - self.low))
+
+
+class DoubleSigmoid(Transform):
+    """A window: about 1 between ``low`` and ``high``, ½ at both, 0 outside.
+
+    It is the product of a rising and a falling step ``1 / (1 + 10^-z)``, z in units of ``width``.
+
+    Args:
+        reward: any reward.
+        low: where the window opens.
+        high: where it closes.
+        width: over which a step goes from 0.09 to ½, and to 0.91.
+        of: name of a term, by default the total.
+
+    Raises:
+        ValueError: if ``low`` is not below ``high`` or ``width`` is not positive.
+    """
+
+    def __init__(
+        self, reward: Reward | str, low: float, high: float, width: float | None = None, of: str | None = None
+    ) -> None:
+        if not low < high:
+            raise ValueError(f"low must be below high = {high}, got {low}")
+        width = (high - low) / 10 if width is None else width
+        if not width > 0:
+            raise ValueError(f"width must be positive, got {width}")
+        super().__init__(reward, of, 0.0)
+        self.low, self.high, self.width = float(low), float(high), float(width)
+
+    def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the window (B,) at values."""
+        return _step((values - self.low) / self.width) * _step((self.high - values) / self.width)
+
+
+class Target(Transform):
+    """How near a value is to a target, with success within a tolerance.
+
+    Args:
+        reward: any reward.
+        target: the value wanted.
+        loss: ``"mse"``, -(v - target)^2; ``"mae"``, -|v - target|; ``"success"``, 1 within ``tolerance``, else 0.
+        tolerance: distance that counts as success.
+        of: name of a term, by default the total.
+        floor: the total of a crystal that cannot be scored.
+
+    Raises:
+        ValueError: as `Goal` does.
+    """
+
+    def __init__(
+        self,
+        reward: Reward | str,
+        target: float,
+        loss: Kind = "mae",
+        tolerance: float = 0.0,
+        of: str | None = None,
+        floor: float = -10.0,
+    ) -> None:
+        super().__init__(reward, of, floor)
+        self.goal = Goal(loss, target, tolerance)
+
+    def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the rewards (B,) of values."""
+        return self.goal.reward(values)
+
+    def with_success(
+        self, terms: dict[str, NDArray[np.float64]], values: NDArray[np.float64], scored: NDArray[np.bool_]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the terms with success within the tolerance."""
+        return {**terms, "success": (scored & self.goal.reached(values)).astype(np.float64)}
+
+
+def _step(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 / (1 + 10^-z)."""
+    return 1 / (1 + 10.0 ** np.clip(-z, -_LARGEST_EXPONENT, _LARGEST_EXPONENT))

@@ -1,0 +1,185 @@
+"""matgl's models: batched as one by one, and files of before matgl 3.0 read as they were trained."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from rewards.potentials.matgl import MatglPotential, MatglProperty
+from rewards.potentials.matgl_files import _classes, load_matgl, metadata
+
+pytest.importorskip("matgl")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+FCC = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+KNOWN = {
+    "NaCl": Atoms("NaCl", scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.5)], cell=5.69 * FCC, pbc=True),
+    "MgO": Atoms("MgO", scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.5)], cell=4.26 * FCC, pbc=True),
+    "CaF2": Atoms("CaF2", scaled_positions=[(0, 0, 0), (0.25,) * 3, (0.75,) * 3], cell=5.51 * FCC, pbc=True),
+}
+
+
+@pytest.fixture(scope="module")
+def random_models(tmp_path_factory):
+    """A potential and a property model with random weights and a note that they are new."""
+    from matgl.apps.pes import Potential
+    from matgl.config import DEFAULT_ELEMENTS
+    from matgl.models import M3GNet
+
+    folder, state = tmp_path_factory.mktemp("matgl"), torch.get_rng_state()
+    torch.manual_seed(0)
+    network = M3GNet(element_types=DEFAULT_ELEMENTS, is_intensive=False)
+    Potential(network, data_std=3.0, element_refs=np.linspace(-5, 0, 89)).save(folder / "pes", metadata=metadata())
+    Potential(network, data_std=3.0, element_refs=np.linspace(-5, 0, 89)).save(folder / "unknown")
+    M3GNet(element_types=DEFAULT_ELEMENTS, is_intensive=True, ntargets=6).save(folder / "six", metadata=metadata())
+    torch.set_rng_state(state)
+    return folder
+
+
+@pytest.fixture
+def atoms(crystals):
+    found = crystals[:4].to_atoms()
+    for seed, one in enumerate(found):
+        one.rattle(0.05, seed=seed)
+    return found
+
+
+def test_old_potential_gives_the_known_energies_of_compounds(models_folder):
+    energies = MatglPotential(models_folder / "M3GNet-MP-2021.2.8-PES").energies(list(KNOWN.values()))
+    per_atom = energies.total / [len(a) for a in KNOWN.values()]
+    assert per_atom == pytest.approx([-3.368, -5.956, -5.816], abs=1e-3)
+
+
+def test_old_gap_model_gives_the_known_gaps(models_folder):
+    model = MatglProperty(models_folder / "MEGNet-MP-2019.4.1-BandGap-mfi")
+    values, failures = model([KNOWN["NaCl"], KNOWN["CaF2"]])
+    assert list(failures) == [None, None]
+    assert values[:, 0] == pytest.approx([5.03, 6.61], abs=0.01)
+
+
+def test_old_files_read_the_new_way_are_nonsense_which_is_why_they_are_proven(models_folder):
+    new = MatglPotential(models_folder / "M3GNet-MP-2021.2.8-PES", aggregation="source").energies([KNOWN["NaCl"]])
+    assert new.total[0] / 2 == pytest.approx(-1.30, abs=0.05)
+
+
+def test_messages_at_the_target_are_a_loop_over_edges():
+    from matgl.layers._graph_convolution import M3GNetGraphConv, MEGNetGraphConv
+
+    generator = torch.Generator().manual_seed(0)
+    edges = torch.tensor([[0, 0, 1, 2, 2], [1, 2, 0, 0, 1]])
+    feature, node, u = (torch.rand(n, 4, generator=generator) for n in (5, 3, 3))
+    layer = MEGNetGraphConv(None, lambda x: x, None)
+    layer.__class__ = _classes()["MEGNetGraphConv", "target"]
+    found = layer.node_update_(edges, feature, node, u, 3)
+    for i in range(3):
+        mean = torch.stack([feature[e] for e in range(5) if edges[1, e] == i]).mean(0)
+        torch.testing.assert_close(found[i], torch.cat([node[i], mean, u[i]]))
+    layer = M3GNetGraphConv.__new__(M3GNetGraphConv)
+    torch.nn.Module.__init__(layer)
+    layer.include_state = False
+    layer.node_update_func, layer.node_weight_func = lambda x: x[:, :4] + 2 * x[:, 4:8], lambda x: x
+    layer.__class__ = _classes()["M3GNetGraphConv", "target"]
+    found = layer.node_update_(edges, feature, node, feature, None, 3)
+    for i in range(3):
+        messages = [(node[edges[0, e]] + 2 * node[i]) * feature[e] for e in range(5) if edges[1, e] == i]
+        torch.testing.assert_close(found[i], torch.stack(messages).sum(0))
+
+
+def test_a_model_that_nothing_proves_is_refused_until_told(random_models, atoms):
+    with pytest.raises(ValueError, match=r"nothing tells how .*unknown was trained.*aggregation='source'"):
+        MatglPotential(random_models / "unknown").energies(atoms)
+    told = MatglPotential(random_models / "unknown", aggregation="source").energies(atoms)
+    noted = MatglPotential(random_models / "pes").energies(atoms)
+    other = MatglPotential(random_models / "unknown", aggregation="target").energies(atoms)
+    np.testing.assert_allclose(told.total, noted.total, atol=1e-4)
+    assert np.abs(other.total - noted.total).max() > 1e-3
+
+
+def test_energies_forces_and_stress_are_those_of_matgls_own_calculator_one_by_one(random_models, atoms):
+    from matgl.ext.ase import PESCalculator
+
+    found = MatglPotential(random_models / "pes").forces(atoms)
+    calculator = PESCalculator(load_matgl(random_models / "pes"), stress_unit="eV/A3")
+    for row, one in enumerate(atoms):
+        one.calc = calculator
+        assert found.total[row] == pytest.approx(one.get_potential_energy(), abs=1e-3)
+        np.testing.assert_allclose(found.forces[row], one.get_forces(), atol=1e-4)
+        np.testing.assert_allclose(found.stress[row], one.get_stress(voigt=False), atol=1e-4)
+
+
+def test_forces_and_stress_are_derivatives_of_the_energy(random_models, atoms):
+    potential = MatglPotential(random_models / "pes", precision="float64")
+    one, h = atoms[1], 1e-3
+    found = potential.forces([one])
+    ends = [one.copy() for _ in range(4)]
+    ends[0].positions[2, 1] += h
+    ends[1].positions[2, 1] -= h
+    strain = np.zeros((3, 3))
+    strain[0, 2] = strain[2, 0] = h / 2
+    ends[2].set_cell(one.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    ends[3].set_cell(one.cell.array @ (np.eye(3) - strain), scale_atoms=True)
+    e = potential.energies(ends).total
+    assert found.forces[0][2, 1] == pytest.approx(-(e[0] - e[1]) / (2 * h), abs=1e-4)
+    assert found.stress[0][0, 2] == pytest.approx((e[2] - e[3]) / (2 * h) / one.get_volume(), abs=1e-6)
+
+
+def test_property_models_are_matgls_own_prediction_one_by_one(random_models, crystals):
+    model, atoms = load_matgl(random_models / "six"), crystals[:4].to_atoms()
+    values, failures = MatglProperty(random_models / "six")(atoms)
+    assert values.shape == (4, 6)
+    assert list(failures) == [None] * 4
+    for row, structure in enumerate(crystals[:4].to_structures(primitive=True)):
+        np.testing.assert_allclose(values[row], model.predict_structure(structure).numpy(), atol=1e-4)
+
+
+def test_structures_that_fail_harm_no_other_and_pickles_are_small(random_models, atoms):
+    potential = pickle.loads(pickle.dumps(MatglPotential(random_models / "pes")))
+    lonely, strange = Atoms("Cu", cell=np.eye(3) * 20, pbc=True), Atoms("Og", cell=np.eye(3) * 3, pbc=True)
+    found = potential.energies([lonely, *atoms, strange])
+    np.testing.assert_allclose(found.total[1:5], potential.energies(atoms).total, atol=1e-4)
+    assert "no two atoms are within 5 Å" in found.failures[0]
+    assert "does not know Og" in found.failures[5]
+    assert len(pickle.dumps(potential)) < 700
+
+
+def test_loading_leaves_the_settings_of_torch_as_found(random_models):
+    before = torch.get_default_dtype(), torch.get_rng_state(), set(torch.serialization.get_safe_globals())
+    load_matgl(random_models / "pes")
+    assert torch.get_default_dtype() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert set(torch.serialization.get_safe_globals()) == before[2]
+
+
+def test_wrong_folders_and_names_say_what_is_missing(random_models, atoms, tmp_path, monkeypatch):
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"is no matgl model: it has no model.pt, state.pt"):
+        MatglPotential(tmp_path).energies(atoms)
+    for name in ("model.pt", "state.pt"):
+        (tmp_path / name).write_text("nothing")
+    (tmp_path / "model.json").write_text(json.dumps({"@class": "M3GNet", "@module": "matgl.models"}))
+    with pytest.raises(ValueError, match="is no model that this matgl can load"):
+        MatglPotential(tmp_path).energies(atoms)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder ./gone"):
+        MatglPotential("./gone").energies(atoms)
+    with pytest.raises(ValueError, match="is a property model, no potential"):
+        MatglPotential(random_models / "six").energies(atoms)
+    with pytest.raises(ValueError, match="is a potential, no property model"):
+        MatglProperty(random_models / "pes")(atoms)
+    with pytest.raises(ValueError, match=r"^aggregation must be one of .*got 'left'"):
+        load_matgl(random_models / "pes", "left")
+    with pytest.raises(ValueError, match=r"^precision must be"):
+        MatglPotential("x", precision="half")
+
+
+def test_a_model_that_cannot_be_fetched_names_its_files(monkeypatch, atoms):
+    import matgl.utils.io
+
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(matgl.utils.io, "hf_hub_download", offline)
+    with pytest.raises(FileNotFoundError, match=r"'M3GNet-Nowhere' is no folder and could not be fetched.*model.json"):
+        MatglPotential("M3GNet-Nowhere").energies(atoms)
