@@ -1,62 +1,128 @@
-"""A memory of scores, so that no crystal is computed twice, in whatever description it comes."""
+"""A memory of what crystals are worth: bounded, by canonical key, and on disk on request."""
 
-import json
-import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch, as_batch
+from crystal_env.geometry import angle_volume
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
+from rewards.cache_file import CacheFile
+from rewards.rows import Row, join_rows, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from crystal_env.crystal import Crystal
 
 Key = Literal["canonical", "exact"]
-
-_BUSY = 60.0  # seconds a process waits for another that writes
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, total REAL NOT NULL, terms TEXT NOT NULL, failure TEXT);
-CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
+_Value = TypeVar("_Value")
 
 
-class _Score(NamedTuple):
-    total: float
-    terms: dict[str, float]
-    failure: str | None
+def exact_keys(crystals: CrystalBatch) -> list[str]:
+    """Return keys of B crystals that are equal for exactly equal numbers only (microseconds)."""
+    if not len(crystals):
+        return []
+    arrays = (crystals.G, crystals.W, crystals.A, crystals.XYZ, crystals.L)
+    rows = np.concatenate([array.reshape(len(crystals), -1).astype(np.float64) for array in arrays], axis=1)
+    return [blake2b(row.tobytes(), digest_size=16).hexdigest() for row in rows + 0.0]  # -0 is 0
+
+
+def canonical_key(crystal: "Crystal", coordinates: float = 1e-4, lengths: float = 1e-4) -> str:
+    """Return a key that equivalent descriptions of a crystal share, up to a rounding (about a millisecond).
+
+    It holds the group, letters and elements, coordinates and the lattice of `Crystal.canonical`, so a mirror image has
+    the same key. Crystals that differ by more than the rounding have different keys; noise next to a boundary of the
+    rounding may give one crystal two keys. A crystal without a proper cell or with numbers that are not finite has no
+    canonical description, and its key is exact.
+
+    Args:
+        crystal: a crystal.
+        coordinates: what fractional coordinates are rounded to.
+        lengths: what lengths are rounded to, as a share of them; angles are rounded to the same number of radians.
+    """
+    lengths_ok = np.isfinite(crystal.L).all() and crystal.L[:3].min() > 0
+    if not (lengths_ok and np.isfinite(crystal.XYZ).all() and angle_volume(crystal.L[3:]) > 0):
+        return exact_keys(CrystalBatch.from_crystals([crystal]))[0]
+    one = crystal.canonical()
+    steps = round(1 / coordinates)
+    numbers = (
+        [one.G, *one.W, *one.A],
+        np.rint(one.XYZ.ravel() * steps) % steps,
+        np.rint(np.log(one.L[:3]) / lengths),
+        np.rint(np.radians(one.L[3:]) / lengths),
+    )
+    return blake2b(np.concatenate(numbers).astype(np.int64).tobytes(), digest_size=16).hexdigest()
+
+
+class Keys:
+    """Keys of crystals, remembered for exactly equal ones, which then cost microseconds.
+
+    Args:
+        kind: ``"canonical"`` (see `canonical_key`) or ``"exact"`` (see `exact_keys`).
+        size: number of crystals remembered.
+
+    Raises:
+        ValueError: if ``kind`` is neither.
+    """
+
+    def __init__(self, kind: Key = "canonical", size: int = 100_000) -> None:
+        if kind not in get_args(Key):
+            raise ValueError(f"key must be one of {get_args(Key)}, got {kind!r}")
+        self.kind, self.size = kind, size
+        self._known: OrderedDict[str, str] = OrderedDict()
+
+    def __call__(self, crystals: CrystalBatch) -> list[str]:
+        """Return the keys of B crystals."""
+        exact = exact_keys(crystals)
+        if self.kind == "exact":
+            return exact
+        keys = []
+        for row, name in enumerate(exact):
+            key = self._known.get(name) or canonical_key(crystals[row])
+            keys.append(key)
+            _remember(self._known, name, key, self.size)
+        return keys
 
 
 class Cached:
-    """A reward that computes every crystal once.
+    """A reward that is asked once for every crystal, as long as the memory reaches.
 
-    With ``key="canonical"`` all descriptions of a crystal are one: other origins and axes, atoms in another order;
-    coordinates are told apart to 1e-4 and lengths to 1e-4 relatively. Finding the canonical description takes about
-    1 ms (median, MP-20-like crystals; up to 0.1 s for many sites in a group of high symmetry); exactly equal crystals
-    are found without it. For a reward cheaper than that take ``key="exact"``. A failure is remembered like a score.
-    ``Cached(Metered(reward))`` counts what is really computed, ``Metered(Cached(reward))`` what is asked for.
+    Total, terms and failures are those of the reward. Equal crystals in another setting (origin, axes, order of sites,
+    mirror image) are one, up to 1e-4 in coordinates and lengths; the one seen first is the one that is scored. What the
+    reward reports as a failure is a property of the crystal and remembered; crystals for which it raises get ``floor``
+    and are asked again the next time. Do not wrap rewards that depend on more than the crystal, such as `Uniqueness`,
+    `Diversity` or a `Metered` one with a budget.
 
-    Attributes:
-        hits: crystals that needed no computation.
-        misses: crystals that were computed.
+    A canonical key costs about a millisecond, once for exactly equal crystals. ``Cached(Metered(reward))`` meters what
+    the reward is really asked, ``Metered(Cached(reward))`` what is asked of the cache.
 
     Args:
-        reward: any reward whose score depends on the crystal alone; not one with a memory, such as `Diversity`.
-        size: scores kept in memory; those not used for longest are forgotten.
-        path: a file that keeps all scores, by default none. Several processes may use it at once.
-        name: what the scores of the file are; a file of another name is refused.
-        key: what counts as the same crystal.
-        floor: the total of a crystal that cannot be scored.
+        reward: any reward.
+        size: crystals remembered in memory; the one not seen for longest is forgotten. A file keeps all.
+        path: an SQLite file, on a local disk, made if there is none; several processes may share it at a time.
+        name: what the reward with its settings is called in the file.
+        key: ``"canonical"``, or ``"exact"``: only exactly equal crystals are one, for rewards that cost less than a
+            millisecond or tell equivalent descriptions apart.
+        floor: the total of a crystal for which the reward raises, or gives a number that is not finite.
+
+    Attributes:
+        hits: crystals that were answered without asking the reward.
+        misses: crystals that the reward was asked for.
 
     Raises:
-        ValueError: if ``size`` or ``key`` is impossible, or the file holds scores of another name or no scores.
+        ValueError: if an argument is impossible, or the file is of another reward or no cache at all.
+
+    Example:
+        >>> import rewards
+        >>> from crystal_env.crystal import Crystal
+        >>> reward = Cached(rewards.Validity())
+        >>> settings = ["225-a-Na-0-0-0-b-Cl-1/2-1/2-1/2", "225-a-Cl-0-0-0-b-Na-1/2-1/2-1/2"]
+        >>> result = reward([Crystal.from_string(f"{sites}-X-5.6-5.6-5.6-90-90-90") for sites in settings])
+        >>> reward.hits, reward.misses
+        (1, 1)
     """
 
     def __init__(
@@ -64,131 +130,67 @@ class Cached:
         reward: Reward | str,
         size: int = 100_000,
         path: str | Path | None = None,
-        name: str = "",
+        name: str | None = None,
         key: Key = "canonical",
         floor: float = -10.0,
     ) -> None:
         if size < 1:
             raise ValueError(f"size must be positive, got {size}")
-        if key not in get_args(Key):
-            raise ValueError(f"key must be one of {get_args(Key)}, got {key!r}")
-        self.scorer = Scorer(resolve_reward(reward), float(floor))
-        self.size, self.path, self.name, self.key = int(size), None if path is None else Path(path), name, key
+        if path is not None and not name:
+            raise ValueError("name must say which reward the file is of, with path")
+        self.reward = resolve_reward(reward)
+        self.scorer = Scorer(self._asked, float(floor))
+        self.size, self.floor = int(size), float(floor)
+        self.keys = Keys(key, self.size)
         self.hits = self.misses = 0
-        self._scores: OrderedDict[str, _Score] = OrderedDict()
-        self._keys: OrderedDict[bytes, str] = OrderedDict()
-        if self.path is not None:
-            self._check_file()
+        self._rows: OrderedDict[str, Row] = OrderedDict()
+        self._terms: list[str] = []
+        self._raised: set[str] = set()
+        self._file = None if path is None else CacheFile(path, str(name), key)
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
-        """Score B crystals, of which only those that are not known are computed."""
+        """Score B crystals, and remember them."""
         crystals = as_batch(crystals)
-        keys = [self._key(crystal) for crystal in crystals]
-        known = {key: self._scores[key] for key in keys if key in self._scores}
-        known |= self._read([key for key in dict.fromkeys(keys) if key not in known])
-        new: dict[str, int] = {}
-        for row, key in enumerate(keys):
-            if key not in known:
-                new.setdefault(key, row)
-        self.misses += len(new)
-        self.hits += len(keys) - len(new)
-        if new:
-            fresh = _scores(self.scorer(crystals[np.array(list(new.values()))]), list(new))
-            known |= fresh
-            self._write(fresh)
-        for key in dict.fromkeys(keys):
-            self._scores[key] = known[key]
-            self._scores.move_to_end(key)
-        while len(self._scores) > self.size:
-            self._scores.popitem(last=False)
-        return self._result([known[key] for key in keys])
+        keys = self.keys(crystals)
+        first = {key: row for row, key in reversed(list(enumerate(keys)))}
+        found = self._recall(list(dict.fromkeys(keys)))
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        self._raised.clear()
+        fresh = dict(zip(missing, rows_of(self.scorer(crystals[[first[key] for key in missing]])), strict=True))
+        kept = {key: row for key, row in fresh.items() if row.failure not in self._raised}
+        if self._file is not None and kept:
+            self._file.write(kept)
+        for key, row in (found | kept).items():
+            _remember(self._rows, key, row, self.size)
+        self.misses += len(missing)
+        self.hits += len(keys) - len(missing)
+        answers = found | fresh
+        return join_rows([answers[key] for key in keys], self._terms, self.floor)
 
-    def _key(self, crystal: "Crystal") -> str:
-        exact = b"".join(getattr(crystal, name).tobytes() for name in ("W", "A", "XYZ", "L")) + bytes([crystal.G])
-        if self.key == "exact":
-            return exact.hex()
-        if exact not in self._keys:
-            self._keys[exact] = canonical_key(crystal)
-        self._keys.move_to_end(exact)
-        while len(self._keys) > self.size:
-            self._keys.popitem(last=False)
-        return self._keys[exact]
+    def close(self) -> None:
+        """Close the file; it is opened again when it is needed."""
+        if self._file is not None:
+            self._file.close()
 
-    def _result(self, scores: list[_Score]) -> RewardResult:
-        names = list(dict.fromkeys(name for _, terms, _ in scores for name in terms))
-        total = np.array([score.total for score in scores], np.float64)
-        terms = {name: np.array([self._term(score, name) for score in scores], np.float64) for name in names}
-        return RewardResult(total, terms, _objects([failure for _, _, failure in scores]))
-
-    def _term(self, score: _Score, name: str) -> float:
-        return score.terms.get(name, 0.0 if name == "success" else self.scorer.floor)
-
-    def _check_file(self) -> None:
+    def _asked(self, crystals: CrystalBatch) -> Any:
+        """Ask the reward, and note what it raises."""
         try:
-            with self._database() as database:
-                database.executescript(_SCHEMA)
-                database.execute("INSERT OR IGNORE INTO about VALUES ('name', ?)", (self.name,))
-                held = database.execute("SELECT value FROM about WHERE name = 'name'").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            raise ValueError(f"path {self.path} is no file of scores: {error}") from error
-        if held != self.name:
-            raise ValueError(f"path {self.path} holds scores of {held!r}, not of {self.name!r}")
+            return self.reward(crystals)
+        except Exception as error:
+            self._raised.add(f"{type(error).__name__}: {error}")
+            raise
 
-    @contextmanager
-    def _database(self) -> "Iterator[sqlite3.Connection]":
-        """Open the file for one transaction: connections do not survive forks and pickles."""
-        assert self.path is not None
-        database = sqlite3.connect(self.path, timeout=_BUSY)
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-            with database:
-                yield database
-        finally:
-            database.close()
-
-    def _read(self, keys: list[str]) -> dict[str, _Score]:
-        if self.path is None or not keys:
-            return {}
-        found: dict[str, _Score] = {}
-        with self._database() as database:
-            for start in range(0, len(keys), 500):
-                part = keys[start : start + 500]
-                query = f"SELECT * FROM scores WHERE key IN ({','.join('?' * len(part))})"
-                for key, total, terms, failure in database.execute(query, part):
-                    found[key] = _Score(total, json.loads(terms), failure)
+    def _recall(self, keys: Sequence[str]) -> dict[str, Row]:
+        """Return what is known of distinct keys."""
+        found = {key: self._rows[key] for key in keys if key in self._rows}
+        if self._file is not None and len(found) < len(keys):
+            found |= self._file.read([key for key in keys if key not in found])
         return found
 
-    def _write(self, scores: dict[str, _Score]) -> None:
-        if self.path is None:
-            return
-        rows = [(key, total, json.dumps(terms), failure) for key, (total, terms, failure) in scores.items()]
-        with self._database() as database:
-            database.executemany("INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?)", rows)
 
-
-def canonical_key(crystal: "Crystal", coordinates: float = 1e-4, lengths: float = 1e-4) -> str:
-    """Return a text that all descriptions of a crystal share.
-
-    Rounding can tell two descriptions apart whose numbers differ by noise at the boundary of a step, but never takes
-    crystals for one whose numbers differ by more than a step.
-
-    Args:
-        crystal: the crystal.
-        coordinates: step of fractional coordinates.
-        lengths: relative step of lengths; angles have steps of as many radians.
-    """
-    canonical = crystal.canonical()
-    steps = max(round(1 / coordinates), 1)
-    XYZ = np.rint(canonical.XYZ * steps).astype(int) % steps
-    L = np.rint(np.concatenate([np.log(canonical.L[:3]), np.radians(canonical.L[3:])]) / lengths).astype(int)
-    sites = zip(canonical.W.tolist(), canonical.A.tolist(), XYZ.tolist(), strict=True)
-    return f"{canonical.G}|" + ";".join(f"{w},{a},{x[0]},{x[1]},{x[2]}" for w, a, x in sites) + "|" + repr(L.tolist())
-
-
-def _scores(result: RewardResult, keys: list[str]) -> dict[str, _Score]:
-    terms = [{name: float(values[row]) for name, values in result.terms.items()} for row in range(len(keys))]
-    return {key: _Score(float(result.total[row]), terms[row], result.failures[row]) for row, key in enumerate(keys)}
-
-
-def _objects(items: list[Any]) -> NDArray[np.object_]:
-    return np.array([*items, None], object)[:-1]
+def _remember(memory: OrderedDict[str, _Value], key: str, value: _Value, size: int) -> None:
+    """Keep a value as the latest, and forget the oldest beyond a size."""
+    memory[key] = value
+    memory.move_to_end(key)
+    while len(memory) > size:
+        memory.popitem(last=False)

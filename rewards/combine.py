@@ -1,7 +1,7 @@
 """Several rewards as one: sum, product, minimum, and a gate before a costly one."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,6 @@ from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
 from rewards.predict import without_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from crystal_env.crystal import Crystal
 
 
@@ -25,21 +23,26 @@ class Combination:
     """Several rewards of the same crystals, and one number of them.
 
     The terms are, for every part, its total as ``name`` and its terms as ``name/term``; ``success`` is 1 where all
-    parts succeed. A crystal that one part cannot score gets ``floor`` and a reason that names the part; so does one for
-    which a part raises, or gives a number that is not finite. All parts are asked about all crystals.
+    parts succeed. A crystal that a part cannot score, for which it raises or gives a number that is not finite, gets
+    ``floor`` and a reason that names the part. All parts are asked about all crystals.
 
     Args:
-        parts: name -> reward, or name -> (weight, reward); weights are 1 by default.
+        parts: name -> reward, or name -> (weight, reward); weights are 1 by default. A reward is any callable, or
+            ``"module:attribute"``.
         floor: the total of a crystal that cannot be scored.
 
     Raises:
-        ValueError: if there is no part, a name is empty or has a slash, or a weight is not what the combination needs.
+        ValueError: if there is no part, a name is empty, ``"success"`` or has a slash, a weight is not what the
+            combination needs, ``floor`` is not finite, or a part is no reward.
     """
+
+    lowest: ClassVar[float] = -np.inf
+    """The lowest value of a part that can be combined."""
 
     def __init__(self, parts: Mapping[str, Reward | str | tuple[float, Reward | str]], floor: float = -10.0) -> None:
         if not parts:
-            raise ValueError("parts must hold at least one reward")
-        self.floor = float(floor)
+            raise ValueError(f"parts must hold at least one reward, got {parts!r}")
+        self.floor = checked_floor(floor)
         self.parts: dict[str, _Part] = {}
         for name, part in parts.items():
             if not name or "/" in name or name == "success":
@@ -58,18 +61,27 @@ class Combination:
             terms[name] = result.total
             terms.update({f"{name}/{term}": values for term, values in result.terms.items()})
             success &= result.success()
-            for row in np.flatnonzero([failure is not None for failure in result.failures]):
-                failures[row] = failures[row] or f"{name}: {result.failures[row]}"
+            for row, (value, reason) in enumerate(zip(result.total, result.failures, strict=True)):
+                if reason is None and value < self.lowest:
+                    reason = f"{value:.3g}, allowed is at least {self.lowest:g}"
+                if reason is not None:
+                    failures[row] = failures[row] or f"{name}: {reason}"
         total, rows = np.full(len(crystals), self.floor), without_failure(failures)
-        totals = np.array([result.total[rows] for result in results.values()])  # (parts, scored)
-        total[rows] = self.combine(totals, np.array([part.weight for part in self.parts.values()]))
-        terms["success"] = success.astype(np.float64)
+        with np.errstate(all="ignore"):
+            total[rows] = self.combine(
+                np.array([result.total[rows] for result in results.values()]),
+                np.array([part.weight for part in self.parts.values()]),
+            )
+        total, failures = finite_or_floor(total, failures, self.floor)
+        scored = np.zeros(len(crystals), bool)
+        scored[without_failure(failures)] = True
+        terms["success"] = (success & scored).astype(np.float64)
         return RewardResult(total, terms, failures)
 
     def check_weight(self, name: str, weight: float) -> None:
         """Make sure that a weight makes sense."""
         if not np.isfinite(weight):
-            raise ValueError(f"weight of {name} must be finite, got {weight}")
+            raise ValueError(f"weight of {name!r} must be finite, got {weight}")
 
     def combine(self, totals: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return one number (B,) of the totals (parts, B) and weights (parts,)."""
@@ -81,8 +93,8 @@ class WeightedSum(Combination):
 
     Example:
         >>> import rewards
-        >>> both = WeightedSum({"valid": (2.0, rewards.Validity()), "dense": (0.1, rewards.Density(target=5.0))})
         >>> from crystal_env.crystal import Crystal
+        >>> both = WeightedSum({"valid": (2.0, rewards.Validity()), "dense": (0.1, rewards.Density(target=5.0))})
         >>> rock_salt = Crystal.from_string("225-a-Na-0-0-0-b-Cl-1/2-1/2-1/2-X-5.64-5.64-5.64-90-90-90")
         >>> sorted(both([rock_salt]).terms)[:3]
         ['dense', 'dense/density', 'dense/success']
@@ -90,24 +102,30 @@ class WeightedSum(Combination):
 
     def combine(self, totals: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the weighted sum (B,)."""
-        return weights @ totals
+        return (weights[:, None] * totals).sum(0)
 
 
 class WeightedProduct(Combination):
-    """The weighted geometric mean, the product of reward^(weight / sum of weights); rewards below 0 count as 0.
+    """The weighted geometric mean, the product of reward^(weight / sum of weights), as REINVENT's product of scores.
 
-    For rewards between 0 and 1, such as sigmoids: it is 0 if one part is. See `Combination` for arguments and terms;
-    weights must be positive.
+    For rewards between 0 and 1, such as sigmoids: it is between 0 and 1 too, and 0 if one part is. A crystal with a
+    negative part cannot be scored. See `Combination` for arguments and terms; weights must be positive.
     """
+
+    lowest: ClassVar[float] = 0.0
+
+    def __init__(self, parts: Mapping[str, Reward | str | tuple[float, Reward | str]], floor: float = 0.0) -> None:
+        super().__init__(parts, floor)
 
     def check_weight(self, name: str, weight: float) -> None:
         """Make sure that a weight is positive."""
         if not 0 < weight < np.inf:
-            raise ValueError(f"weight of {name} must be positive, got {weight}")
+            raise ValueError(f"weight of {name!r} must be positive, got {weight}")
 
     def combine(self, totals: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the weighted geometric mean (B,)."""
-        return np.prod(np.maximum(totals, 0.0) ** (weights / weights.sum())[:, None], axis=0)
+        powers: NDArray[np.float64] = totals ** (weights / weights.sum())[:, None]
+        return powers.prod(0)
 
 
 class Minimum(Combination):
@@ -121,13 +139,18 @@ class Minimum(Combination):
 class Gate:
     """A reward that is asked only about crystals that pass a condition: the costly model only for what is worth it.
 
-    The terms are those of the reward, and those of the condition as ``gate/term``. A crystal that does not pass gets
-    ``floor``, success 0 and a reason.
+    A crystal passes if the condition succeeds, by its term ``success`` where it has one, else if its total is positive.
+    The others get ``floor``, success 0, the reward's terms as ``floor`` too, and a reason. The terms of the reward keep
+    their names; the condition's total is ``gate`` and its terms are ``gate/term``, or ``gate2`` and so on where gates
+    are nested.
 
     Args:
-        condition: a reward whose success is asked for, such as `Validity`.
+        condition: a reward, such as `Validity`.
         reward: the reward of those that pass.
         floor: the total of the others, and of those that cannot be scored.
+
+    Raises:
+        ValueError: if ``condition`` or ``reward`` is no reward, or ``floor`` is not finite.
 
     Example:
         >>> import rewards
@@ -135,25 +158,71 @@ class Gate:
     """
 
     def __init__(self, condition: Reward | str, reward: Reward | str, floor: float = -10.0) -> None:
-        self.floor = float(floor)
+        self.floor = checked_floor(floor)
         self.condition = Scorer(resolve_reward(condition), self.floor)
         self.scorer = Scorer(resolve_reward(reward), self.floor)
+        self._names: list[str] | None = None
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals; see the class for the terms."""
         crystals = as_batch(crystals)
         asked = self.condition(crystals)
         passed = asked.success()
+        if "success" not in asked.terms:
+            passed &= asked.total > 0
         result = self.scorer(crystals[passed])
         total, failures = np.full(len(crystals), self.floor), np.full(len(crystals), None, object)
         for row in np.flatnonzero(~passed):
             reason = asked.failures[row]
             failures[row] = "it does not pass the gate" + ("" if reason is None else f": {reason}")
         total[passed], failures[passed] = result.total, result.failures
-        terms = {f"gate/{name}": values for name, values in asked.terms.items()}
-        for name, values in result.terms.items():
-            terms[name] = np.full(len(crystals), 0.0 if name == "success" else self.floor)
-            terms[name][passed] = values
-        success = np.zeros(len(crystals))
+        terms, success = {}, np.zeros(len(crystals))
         success[passed] = result.success()
-        return RewardResult(total, {**terms, "success": success}, failures)
+        for name in dict.fromkeys([*self._known_names(), *result.terms]):
+            terms[name] = np.full(len(crystals), self.floor)
+            terms[name][passed] = result.terms.get(name, self.floor)
+        label = unused_label("gate", terms)
+        terms |= {label: asked.total, **{f"{label}/{name}": values for name, values in asked.terms.items()}}
+        return RewardResult(total, terms | {"success": success}, failures)
+
+    def _known_names(self) -> list[str]:
+        """Return the reward's terms, which have to be there even if no crystal passes."""
+        if self._names is None:
+            try:
+                empty = self.scorer.reward(CrystalBatch.empty())
+            except Exception:  # noqa: BLE001  a user's reward may not expect it, and then shows its terms later
+                empty = None
+            self._names = list(empty.terms) if isinstance(empty, RewardResult) else []
+        return self._names
+
+
+def checked_floor(floor: float) -> float:
+    """Return what crystals get that cannot be scored.
+
+    Raises:
+        ValueError: if it is not finite.
+    """
+    if not np.isfinite(floor):
+        raise ValueError(f"floor must be finite, got {floor}")
+    return float(floor)
+
+
+def finite_or_floor(
+    total: NDArray[np.float64], failures: NDArray[np.object_], floor: float
+) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
+    """Return totals and reasons (B,) in which numbers that are not finite have become the floor, with a reason."""
+    bad = ~np.isfinite(total)
+    failures = failures.copy()
+    failures[bad] = [
+        reason or f"the result is {value}" for reason, value in zip(failures[bad], total[bad], strict=True)
+    ]
+    return np.where(bad, floor, total), failures
+
+
+def unused_label(label: str, terms: Iterable[str]) -> str:
+    """Return the label, numbered from 2 on if a term has it already."""
+    taken, found = {name.partition("/")[0] for name in terms}, label
+    number = 2
+    while found in taken:
+        found, number = f"{label}{number}", number + 1
+    return found

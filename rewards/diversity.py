@@ -1,44 +1,53 @@
 """A memory of what has been rewarded, against agents that draw one good crystal again and again."""
 
-from collections import OrderedDict
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
+from crystal_env import normaliser
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
-from rewards.matching import reduced_formulas
+from crystal_env.wyckoff import LETTERS
+from rewards.combine import checked_floor, unused_label
+from rewards.formulas import reduced_formula
+from rewards.predict import without_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from crystal_env.crystal import Crystal
 
-Bucket = Literal["formula", "prototype", "structure"]
+Bucket = Literal["formula", "template", "structure"]
 
 
 class Diversity:
-    """A reward that falls for crystals of a bucket that is already full, linearly from ``free`` to ``full`` of them.
+    """A reward that falls with the number of crystals of the same kind that it has been asked about before.
 
-    The total is ``floor + (reward - floor) * w``, with w = 1 for the first ``free`` crystals of a bucket and 0 from the
-    ``full``-th on, as in Augmented Hill-Climb (Thomas et al., J. Cheminform. 14, 68 (2022)) and MatInvent. All crystals
-    of a batch that share a bucket get the weight of their middle one, so that their order does not matter. Only
-    crystals whose reward is at least ``at_least`` fill buckets. The terms are those of the reward, with ``reward``,
-    ``weight`` and ``seen`` (how many were in the bucket before). Agents that ask only once for exactly equal crystals,
-    as `KLPPO` does, fill a bucket once with them.
+    The total is ``floor + w (reward - floor)``, or the reward where that is below the floor. The weight w of a crystal
+    before which n others of its bucket were scored is 1 up to n = ``free`` and falls linearly to 0 at n = ``full``, as
+    in Augmented Hill-Climb (Thomas et al., J. Cheminform. 14, 68 (2022)) and MatInvent. Crystals of a bucket that
+    come in one batch get the mean weight of their places, so that their order does not matter, and it makes no
+    difference for the sum of the weights in which batches crystals come. Crystals that cannot be scored are not
+    counted. The terms are those of the reward, with ``diversity``, the weight, and ``diversity/reward``, the reward.
+
+    The memory is part of copies and pickles, and of `state_dict`; environments that are made from copies of the reward
+    have a memory each. `agents.KLPPO` asks about exactly equal crystals of a batch once: they count as one. A cache
+    belongs inside, ``Diversity(Cached(reward))``, never around.
 
     Args:
         reward: any reward.
-        bucket: what is counted: the reduced formula, the prototype (group, letters and elements), or the structure (the
-            canonical description, coordinates to 0.01 and lengths to 1 %).
-        free: crystals of a bucket that are rewarded in full.
-        full: crystals from which on nothing is rewarded.
-        floor: what the reward falls to.
-        at_least: lowest reward that fills a bucket.
-        size: buckets remembered; the one not seen for longest is forgotten.
+        bucket: what is counted as one kind: the reduced ``"formula"``; the ``"template"``, that is the space group and
+            the letters up to its normaliser; or the ``"structure"``, that is `Crystal.key`: group, letters, elements.
+        free: number of crystals seen up to which the reward is paid in full.
+        full: number of crystals seen from which on nothing is paid.
+        floor: what the reward falls to, and the total of a crystal that cannot be scored if the reward raises.
+        size: buckets remembered; beyond, those that were not seen for longest are forgotten.
 
     Raises:
-        ValueError: if an argument is impossible.
+        ValueError: if ``bucket`` has another name, not 0 <= ``free`` < ``full``, ``size`` is not positive, ``floor`` is
+            not finite, or ``reward`` is none.
     """
 
     def __init__(
@@ -48,60 +57,73 @@ class Diversity:
         free: int = 3,
         full: int = 6,
         floor: float = 0.0,
-        at_least: float = -np.inf,
         size: int = 100_000,
     ) -> None:
         if bucket not in get_args(Bucket):
             raise ValueError(f"bucket must be one of {get_args(Bucket)}, got {bucket!r}")
-        if not 1 <= free < full:
-            raise ValueError(f"free must be at least 1 and below full = {full}, got {free}")
+        if not 0 <= free < full:
+            raise ValueError(f"free must not be negative and be below full = {full}, got {free}")
         if size < 1:
             raise ValueError(f"size must be positive, got {size}")
-        self.scorer = Scorer(resolve_reward(reward), float(floor))
-        self.bucket, self.free, self.full, self.floor = bucket, int(free), int(full), float(floor)
-        self.at_least, self.size = float(at_least), int(size)
-        self._seen: OrderedDict[str, int] = OrderedDict()
+        self.floor = checked_floor(floor)
+        self.scorer = Scorer(resolve_reward(reward), self.floor)
+        self.bucket, self.free, self.full, self.size = bucket, int(free), int(full), int(size)
+        self._seen: dict[str, int] = {}  # the bucket seen last is the last one
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
-        """Score B crystals, and remember them."""
+        """Score B crystals, and remember them; see the class for the terms."""
         crystals = as_batch(crystals)
         result = self.scorer(crystals)
-        keys = self._keys(crystals)
-        scored = np.array([failure is None for failure in result.failures], bool)
-        filling = scored & (result.total >= self.at_least)
-        seen = np.array([self._seen.get(key, 0) for key in keys], np.float64)
-        fresh: dict[str, int] = {}
-        for row in np.flatnonzero(filling):
-            fresh[keys[row]] = fresh.get(keys[row], 0) + 1
-        middle = seen + np.array([(fresh.get(key, 0) + 1) / 2 for key in keys])
-        weight = np.where(filling, np.clip((self.full - middle) / (self.full - self.free), 0.0, 1.0), 1.0)
-        total = np.where(scored, self.floor + (result.total - self.floor) * weight, result.total)
-        for key, count in fresh.items():
-            self._seen[key] = self._seen.pop(key, 0) + count
-        while len(self._seen) > self.size:
-            self._seen.popitem(last=False)
-        terms = {**result.terms, "reward": result.total, "weight": weight, "seen": seen}
-        return RewardResult(total, terms, result.failures)
+        rows = without_failure(result.failures)
+        keys = self._keys(crystals[rows])
+        counts = Counter(keys)
+        weights = {key: self._weights(self._seen.get(key, 0) + np.arange(n)).mean() for key, n in counts.items()}
+        weight = np.ones(len(crystals))
+        weight[rows] = [weights[key] for key in keys]
+        self._remember(counts)
+        above = np.maximum(result.total - self.floor, 0.0)
+        total = result.total - (1 - weight) * above
+        label = unused_label("diversity", result.terms)
+        return RewardResult(total, {**result.terms, label: weight, f"{label}/reward": result.total}, result.failures)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the memory, to be saved with an agent."""
-        return {"bucket": self.bucket, "seen": list(self._seen.items())}
+        """Return the memory, of numbers and texts only, to be saved beside an agent."""
+        return {"bucket": self.bucket, "seen": dict(self._seen)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a memory that `state_dict` gave.
 
         Raises:
-            ValueError: if it is of another kind of bucket.
+            ValueError: if it is none, or of another kind of bucket.
         """
-        if state.get("bucket") != self.bucket:
-            raise ValueError(f"the state is of buckets of {state.get('bucket')!r}, not {self.bucket!r}")
-        self._seen = OrderedDict((str(key), int(count)) for key, count in state["seen"])
+        if state.keys() != {"bucket", "seen"} or state["bucket"] != self.bucket:
+            raise ValueError(
+                f"state must be that of buckets {self.bucket!r}, got {state.get('bucket')!r} in {list(state)}"
+            )
+        self._seen = dict(state["seen"])
+        self._forget()
+
+    def _weights(self, seen: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the weights (n,) of crystals before which so many were seen."""
+        return np.clip((self.full - seen) / (self.full - self.free), 0.0, 1.0)
+
+    def _remember(self, counts: Counter[str]) -> None:
+        for key in sorted(counts):
+            self._seen[key] = self._seen.pop(key, 0) + counts[key]
+        self._forget()
+
+    def _forget(self) -> None:
+        while len(self._seen) > self.size:
+            del self._seen[next(iter(self._seen))]
 
     def _keys(self, crystals: CrystalBatch) -> list[str]:
         if self.bucket == "formula":
-            return [formula.hex() for formula in reduced_formulas(crystals)]
-        if self.bucket == "prototype":
-            return [crystal.key() for crystal in crystals]
-        from rewards.cached import canonical_key
+            return [reduced_formula(counts) for counts in crystals.composition()]
+        return [_template(crystal) if self.bucket == "template" else crystal.key() for crystal in crystals]
 
-        return [canonical_key(crystal, coordinates=0.01, lengths=0.01) for crystal in crystals]
+
+def _template(crystal: "Crystal") -> str:
+    """Return the group and the smallest list of letters that the normaliser allows, such as ``"225-ab"``."""
+    letters = np.sort(normaliser.letter_permutations(crystal.G)[:, crystal.W], axis=1)
+    smallest = letters[np.lexsort(letters.T[::-1])[0]]
+    return f"{crystal.G}-" + "".join(LETTERS[w - 1] for w in smallest)

@@ -21,10 +21,11 @@ _LOWEST, _HIGHEST = 1e-2, 1e2
 class ForceStress:
     """Minus the logarithm of mean force plus mean stress, the published code's first reward.
 
-    The total is ``-log(f + s)`` with f the mean length of the forces in eV/Å and s the mean absolute component of the
-    stress in eV/Å^3, each clipped to [0.01, 100]: from -5.3 to 3.9. Terms are ``force``, ``stress`` and ``success``,
-    1 if f is at most ``threshold``. A crystal that fails the screen or breaks the potential gets -log(200), the terms
-    100 and a reason.
+    The total is ``-log(f + s)`` with f the mean length of the forces in eV/Å and s the mean absolute principal stress
+    in eV/Å^3, each clipped to [0.01, 100]: from -5.3 to 3.9. (The published code takes the mean absolute component of
+    the stress, which depends on how the crystal is turned.) Terms are ``force``, ``stress`` and ``success``, 1 if f is
+    at most ``threshold``. A crystal that fails the screen or breaks the potential gets -log(200), the terms 100 and a
+    reason.
 
     Args:
         potential: name of a potential with forces and stress, or the potential.
@@ -61,7 +62,8 @@ class ForceStress:
             found = self.potential.forces(crystals[rows].to_atoms())
             failures[rows] = found.failures
             force[rows] = [np.linalg.norm(f, axis=1).mean() for f in found.forces]
-            stress[rows] = np.abs(found.stress).mean((1, 2))
+            known = np.isfinite(found.stress).all((1, 2))
+            stress[rows[known]] = np.abs(np.linalg.eigvalsh(found.stress[known])).mean(1)
         scored = np.zeros(len(crystals), bool)
         scored[without_failure(failures)] = True
         force = np.clip(np.where(scored, force, _HIGHEST), _LOWEST, _HIGHEST)

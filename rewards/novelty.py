@@ -1,4 +1,4 @@
-"""Whether a crystal is new, and whether it is one of many in its batch."""
+"""Whether a crystal is new."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -7,110 +7,84 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystal_env.crystal import CrystalBatch, as_batch
-from crystal_env.dataset import load_crystals
+from crystal_env.dataset import data_folder, load_crystals
 from crystal_env.reward import RewardResult
-from rewards.matching import is_novel, reduced_formulas, structure_labels
+from rewards.matching import Reference
+from rewards.predict import without_failure
+from rewards.screen import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from crystal_env.crystal import Crystal
 
+_NAMED = {"mp20": ("mp20_train.csv.gz", "mp20_val.csv.gz")}
+
 
 class Novelty:
     """1 for a crystal whose structure the reference does not have, else 0.
 
-    Structures are the same by pymatgen's ``StructureMatcher`` with its defaults among equal reduced formulas. Terms are
-    ``novel`` and ``success``.
+    Structures are the same by pymatgen's ``StructureMatcher`` with its defaults among equal reduced formulas, whatever
+    their space groups. Terms are ``novel`` and ``success``, 1 or 0 each. A crystal that fails the screen gets 0 and a
+    reason: else nonsense would be the easiest way to something new.
 
     Args:
-        reference: crystals, an npz file of `CrystalBatch.save`, or a file of structures that
-            `crystal_env.dataset.load_crystals` takes. Files are read with the first score, once per process.
+        reference: crystals; an npz file of `CrystalBatch.save`; a file of structures that
+            `crystal_env.dataset.load_crystals` takes; or ``"mp20"``, the files of MP-20 for training and validation in
+            the data folder. Files are read with the first score, once per process.
+        screen: limits a crystal must keep.
+        n_jobs: processes that compare structures, None for one a core.
 
     Raises:
-        ValueError: if there is no such file.
-    """
-
-    def __init__(self, reference: CrystalBatch | str | Path) -> None:
-        if not isinstance(reference, CrystalBatch) and not Path(reference).exists():
-            raise ValueError(f"reference must be crystals or a file, got {str(reference)!r}")
-        self.reference = reference
-
-    def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
-        """Score B crystals; see the class for the terms."""
-        crystals = as_batch(crystals)
-        reference = self.reference if isinstance(self.reference, CrystalBatch) else _read(str(self.reference))
-        novel = is_novel(crystals, reference).astype(np.float64)
-        return RewardResult(
-            novel, {"novel": novel.copy(), "success": novel.copy()}, np.full(len(crystals), None, object)
-        )
-
-
-@lru_cache(maxsize=4)
-def _read(path: str) -> CrystalBatch:
-    return CrystalBatch.load(path) if path.endswith(".npz") else load_crystals(path, progress=False).crystals
-
-
-class Uniqueness:
-    """1 / k for a crystal whose structure is k times in its batch: it does not matter in which order they come.
-
-    Structures are the same as for `Novelty`. Terms are ``copies`` (k) and ``success``, 1 for the only one of its kind.
-    Agents that ask only once for exactly equal crystals, as `KLPPO` does, see those as one.
-    """
-
-    def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
-        """Score B crystals; see the class for the terms."""
-        crystals = as_batch(crystals)
-        first, place = crystals.distinct()
-        chosen, weight = crystals[first], np.bincount(place, minlength=len(first))
-        labels = structure_labels(chosen, order=_by_text(chosen))
-        copies = np.bincount(labels, weights=weight, minlength=len(first))[labels][place].astype(np.float64)
-        success = (copies == 1).astype(np.float64)
-        return RewardResult(1 / copies, {"copies": copies, "success": success}, np.full(len(crystals), None, object))
-
-
-def _by_text(crystals: CrystalBatch) -> np.ndarray:
-    """Return rows in an order that depends on the crystals alone: the matcher's verdicts depend on it."""
-    return np.array(sorted(range(len(crystals)), key=lambda row: str(crystals[row])), np.int64)
-
-
-class CompositionMatch:
-    """How much of a composition is as wanted: 1 - ½ Σ |x_i - t_i| over elements, from 0 to 1.
-
-    x are the crystal's atomic fractions and t those wanted, so that the reward is their overlap. Terms are ``overlap``
-    and ``success``, 1 for the wanted reduced formula.
-
-    Args:
-        formula: the composition wanted, such as ``"SrTiO3"``.
-
-    Raises:
-        ValueError: if it is no formula.
+        ValueError: if there is no such file, or ``n_jobs`` is not positive.
 
     Example:
         >>> from crystal_env.crystal import Crystal
         >>> rock_salt = Crystal.from_string("225-a-Na-0-0-0-b-Cl-1/2-1/2-1/2-X-5.64-5.64-5.64-90-90-90")
-        >>> CompositionMatch("NaF")([rock_salt]).total
-        array([0.5])
+        >>> in_p1 = Crystal.from_structure(rock_salt.to_structure())
+        >>> Novelty(rock_salt.to_batch())([in_p1]).total
+        array([0.])
     """
 
-    def __init__(self, formula: str) -> None:
-        from rewards.formulas import parse_formula
-
-        self.formula = formula
-        counts = parse_formula(formula)
-        if not counts.sum():
-            raise ValueError(f"formula must have atoms, got {formula!r}")
-        self._target = counts / counts.sum()
-        self._reduced = counts // np.gcd.reduce(counts)
+    def __init__(
+        self, reference: CrystalBatch | str | Path, screen: Screen | None = None, n_jobs: int | None = 1
+    ) -> None:
+        if n_jobs is not None and n_jobs < 1:
+            raise ValueError(f"n_jobs must be positive or None, got {n_jobs}")
+        self._given = Reference(reference) if isinstance(reference, CrystalBatch) else None
+        self._files = () if isinstance(reference, CrystalBatch) else _files(reference)
+        self.screen = screen or Screen()
+        self.n_jobs = n_jobs
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals; see the class for the terms."""
         crystals = as_batch(crystals)
-        counts = crystals.composition()
-        fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        overlap = 1 - np.abs(fractions - self._target).sum(1) / 2
-        wanted = self._reduced.astype(np.int16).tobytes()
-        success = np.array([formula == wanted for formula in reduced_formulas(crystals)], np.float64)
-        return RewardResult(
-            overlap, {"overlap": overlap.copy(), "success": success}, np.full(len(crystals), None, object)
-        )
+        failures, novel = self.screen(crystals), np.zeros(len(crystals))
+        rows = without_failure(failures)
+        if len(rows):
+            novel[rows] = ~self.reference.contains(crystals[rows], n_jobs=self.n_jobs)
+        return RewardResult(novel, {"novel": novel.copy(), "success": novel.copy()}, failures)
+
+    @property
+    def reference(self) -> Reference:
+        """The crystals that are known."""
+        return self._given or _read(self._files)
+
+
+def _files(reference: str | Path) -> tuple[str, ...]:
+    names = _NAMED.get(str(reference))
+    files = [data_folder() / name for name in names] if names else [Path(reference)]
+    for file in files:
+        if not file.exists():
+            raise ValueError(f"reference must be crystals, {sorted(_NAMED)} or a file, there is no {str(file)!r}")
+    return tuple(str(file) for file in files)
+
+
+@lru_cache(maxsize=4)
+def _read(files: tuple[str, ...]) -> Reference:
+    """Read files once per process; a reward keeps only their names, so that copies and pickles stay small."""
+    batches = [
+        CrystalBatch.load(file) if file.endswith(".npz") else load_crystals(file, progress=False).crystals
+        for file in files
+    ]
+    return Reference(CrystalBatch.concatenate(batches))

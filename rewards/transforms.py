@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
+from rewards.combine import checked_floor, finite_or_floor, unused_label
 from rewards.goal import Goal, Kind
 
 if TYPE_CHECKING:
@@ -15,23 +16,28 @@ if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
 
 _LARGEST_EXPONENT = 300.0  # of ten, beyond which a double overflows
+_STEEPNESS = 2.5  # REINVENT's usual 10 k with k = 0.25
 
 
 class Transform:
     """A function of the total of a reward, or of one of its terms.
 
-    The terms are those of the reward, with ``value``, the number that was transformed (of the innermost of nested
-    transforms). A crystal that the reward could not score gets ``floor``, not a transformed number.
+    The terms are those of the reward, with ``value``, the number that was transformed; where transforms are nested,
+    ``value`` belongs to the innermost, ``value2`` to the next. A crystal that the reward could not score gets
+    ``floor``, not a transformed number. Success is the reward's.
 
     Args:
         reward: any reward.
         of: name of a term to be transformed, by default the total.
         floor: the total of a crystal that cannot be scored.
+
+    Raises:
+        ValueError: if ``reward`` is none or ``floor`` is not finite.
     """
 
     def __init__(self, reward: Reward | str, of: str | None = None, floor: float = 0.0) -> None:
-        self.scorer = Scorer(resolve_reward(reward), float(floor))
-        self.of, self.floor = of, float(floor)
+        self.of, self.floor = of, checked_floor(floor)
+        self.scorer = Scorer(resolve_reward(reward), self.floor)
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals; see the class for the terms.
@@ -41,24 +47,23 @@ class Transform:
         """
         result = self.scorer(as_batch(crystals))
         scored = np.array([failure is None for failure in result.failures], bool)
-        if self.of is not None and self.of not in result.terms:
-            if scored.any():
-                raise ValueError(f"of must be one of the terms {sorted(result.terms)}, got {self.of!r}")
-            return result._replace(total=np.full(len(scored), self.floor))
-        values = result.total if self.of is None else result.terms[self.of]
-        total = np.where(scored, self.transform(values), self.floor)
-        terms = {"value": values, **result.terms}
-        return RewardResult(total, self.with_success(terms, values, scored), result.failures)
+        if self.of is not None and self.of not in result.terms and scored.any():
+            raise ValueError(f"of must be one of the terms {sorted(result.terms)}, got {self.of!r}")
+        nothing = np.full(len(scored), self.floor)
+        values = result.total if self.of is None else result.terms.get(self.of, nothing)
+        with np.errstate(all="ignore"):
+            total = np.where(scored, self.transform(values), self.floor)
+        total, failures = finite_or_floor(total, result.failures, self.floor)
+        terms = {**result.terms, unused_label("value", result.terms): values, **self.new_success(values, scored)}
+        return RewardResult(total, terms, failures)
 
     def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what becomes of values (B,)."""
         raise NotImplementedError
 
-    def with_success(
-        self, terms: dict[str, NDArray[np.float64]], values: NDArray[np.float64], scored: NDArray[np.bool_]
-    ) -> dict[str, NDArray[np.float64]]:
-        """Return the terms, with another success where the transform defines one."""
-        return terms
+    def new_success(self, values: NDArray[np.float64], scored: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
+        """Return the term ``success`` if the transform defines one."""
+        return {}
 
 
 class Clip(Transform):
@@ -71,12 +76,12 @@ class Clip(Transform):
         of: name of a term, by default the total.
 
     Raises:
-        ValueError: if ``low`` is not below ``high``.
+        ValueError: if ``low`` is not below ``high``, or not finite.
     """
 
     def __init__(self, reward: Reward | str, low: float, high: float, of: str | None = None) -> None:
-        if not low < high:
-            raise ValueError(f"low must be below high = {high}, got {low}")
+        if not -np.inf < low < high:
+            raise ValueError(f"low must be finite and below high = {high}, got {low}")
         super().__init__(reward, of, low)
         self.low, self.high = float(low), float(high)
 
@@ -93,10 +98,10 @@ class Affine(Transform):
         scale: factor, not zero.
         shift: what is added.
         of: name of a term, by default the total.
-        floor: the total of a crystal that cannot be scored.
+        floor: the total of a crystal that cannot be scored; choose it below all others.
 
     Raises:
-        ValueError: if ``scale`` is zero or not finite.
+        ValueError: if ``scale`` is zero, or a number is not finite.
     """
 
     def __init__(
@@ -120,8 +125,8 @@ class Affine(Transform):
 class Sigmoid(Transform):
     """A smooth step from 0 to 1, ``1 / (1 + 10^(-2.5 z))`` with z from -½ at ``low`` to ½ at ``high``.
 
-    It is 0.05 at ``low`` and 0.95 at ``high``, as the score transform of REINVENT (Blaschke et al., J. Chem. Inf.
-    Model. 60, 5918 (2020)). With ``low`` above ``high`` it falls. A crystal that cannot be scored gets 0.
+    It is 0.05 at ``low`` and 0.95 at ``high``, as the score transform of REINVENT with its k = 0.25 (Blaschke et al.,
+    J. Chem. Inf. Model. 60, 5918 (2020)). With ``low`` above ``high`` it falls. A crystal that cannot be scored gets 0.
 
     Args:
         reward: any reward.
@@ -141,39 +146,40 @@ class Sigmoid(Transform):
 
     def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return steps (B,) between 0 and 1."""
-        return _step(2.5 * (values - (self.low + self.high) / 2) / (self.high - self.low))
+        return _step(_STEEPNESS * (values - (self.low + self.high) / 2) / (self.high - self.low))
 
 
 class DoubleSigmoid(Transform):
-    """A window: about 1 between ``low`` and ``high``, ½ at both, 0 outside.
+    """A window: about 1 between ``low`` and ``high``, ½ at both, 0 outside; a crystal that cannot be scored gets 0.
 
-    It is the product of a rising and a falling step ``1 / (1 + 10^-z)``, z in units of ``width``.
+    It is the difference of two steps ``1 / (1 + 10^-z)``, z in units of ``width`` from ``low`` and from ``high``, as
+    the score transform of REINVENT with ``width`` for its coef_div / coef_si = coef_div / coef_se.
 
     Args:
         reward: any reward.
         low: where the window opens.
         high: where it closes.
-        width: over which a step goes from 0.09 to ½, and to 0.91.
+        width: over which a step goes from 0.09 to ½, and to 0.91; by default a tenth of the window.
         of: name of a term, by default the total.
 
     Raises:
-        ValueError: if ``low`` is not below ``high`` or ``width`` is not positive.
+        ValueError: if ``low`` is not below ``high``, ``width`` is not positive, or one is not finite.
     """
 
     def __init__(
         self, reward: Reward | str, low: float, high: float, width: float | None = None, of: str | None = None
     ) -> None:
-        if not low < high:
-            raise ValueError(f"low must be below high = {high}, got {low}")
+        if not -np.inf < low < high < np.inf:
+            raise ValueError(f"low and high must be finite, low below high, got {low} and {high}")
         width = (high - low) / 10 if width is None else width
-        if not width > 0:
-            raise ValueError(f"width must be positive, got {width}")
+        if not 0 < width < np.inf:
+            raise ValueError(f"width must be positive and finite, got {width}")
         super().__init__(reward, of, 0.0)
         self.low, self.high, self.width = float(low), float(high), float(width)
 
     def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the window (B,) at values."""
-        return _step((values - self.low) / self.width) * _step((self.high - values) / self.width)
+        return _step((values - self.low) / self.width) - _step((values - self.high) / self.width)
 
 
 class Target(Transform):
@@ -185,10 +191,10 @@ class Target(Transform):
         loss: ``"mse"``, -(v - target)^2; ``"mae"``, -|v - target|; ``"success"``, 1 within ``tolerance``, else 0.
         tolerance: distance that counts as success.
         of: name of a term, by default the total.
-        floor: the total of a crystal that cannot be scored.
+        floor: the total of a crystal that cannot be scored, and the lowest that others get: nothing is worse than that.
 
     Raises:
-        ValueError: as `Goal` does.
+        ValueError: if ``loss`` is another, or as `Goal` does.
     """
 
     def __init__(
@@ -200,18 +206,21 @@ class Target(Transform):
         of: str | None = None,
         floor: float = -10.0,
     ) -> None:
+        if loss not in _LOSSES:
+            raise ValueError(f"loss must be one of {_LOSSES}, got {loss!r}")
         super().__init__(reward, of, floor)
         self.goal = Goal(loss, target, tolerance)
 
     def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the rewards (B,) of values."""
-        return self.goal.reward(values)
+        return np.maximum(self.goal.reward(values), self.floor)
 
-    def with_success(
-        self, terms: dict[str, NDArray[np.float64]], values: NDArray[np.float64], scored: NDArray[np.bool_]
-    ) -> dict[str, NDArray[np.float64]]:
-        """Return the terms with success within the tolerance."""
-        return {**terms, "success": (scored & self.goal.reached(values)).astype(np.float64)}
+    def new_success(self, values: NDArray[np.float64], scored: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
+        """Return success within the tolerance."""
+        return {"success": (scored & self.goal.reached(values)).astype(np.float64)}
+
+
+_LOSSES = ("mse", "mae", "success")
 
 
 def _step(z: NDArray[np.float64]) -> NDArray[np.float64]:

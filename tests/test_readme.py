@@ -25,7 +25,7 @@ def python_of(page):
 def test_python_of_the_readme_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = python_of("README.md")
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(block.replace("20_000", "6_000"), namespace)

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -80,11 +79,11 @@ def run_in_batches(
     ):
         warnings.simplefilter("ignore")  # what the libraries remark on their own use of torch
         model = load()
-        built = partial(_build, model.build, atoms)
+        parts = [(rows, [atoms[row] for row in rows]) for rows in jobs]
         if workers:
-            done = _evaluate_ahead(_in_processes(built, jobs, workers), model.evaluate, max_edges)
+            done = _evaluate_ahead(_in_processes(model.build, parts, workers), model.evaluate, max_edges)
         else:
-            done = _in_threads(built, jobs, model.evaluate, max_edges, threads if on_cpu else 1)
+            done = _in_threads(model, parts, max_edges, threads if on_cpu else 1)
         for found, reasons in done:
             for row, value in found.items():
                 results[row] = value
@@ -95,26 +94,28 @@ def run_in_batches(
 
 
 def _in_threads(
-    build: Callable[[list[int]], _Part], jobs: list[list[int]], evaluate: Any, max_edges: int, threads: int
+    model: GraphModel, parts: "list[tuple[list[int], list[Atoms]]]", max_edges: int, threads: int
 ) -> Iterator[tuple[dict[int, Any], dict[int, str]]]:
-    def work(rows: list[int]) -> tuple[dict[int, Any], dict[int, str]]:
-        part = build(rows)
+    def work(job: "tuple[list[int], list[Atoms]]") -> tuple[dict[int, Any], dict[int, str]]:
+        part = _build(model.build, *job)
         found, reasons = {}, dict(part.failures)
         for batch in _batches(zip(part.rows, part.graphs, part.costs, strict=True), max_edges):
-            good, bad = _checked(evaluate, *batch)
+            good, bad = _checked(model.evaluate, *batch)
             found.update(good)
             reasons.update(bad)
         return found, reasons
 
     with ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
-        yield from pool.map(work, jobs)
+        yield from pool.map(work, parts)
 
 
-def _in_processes(build: Callable[[list[int]], _Part], jobs: list[list[int]], workers: int) -> Iterator[_Part]:
+def _in_processes(
+    build: Callable[["Atoms"], tuple[Any, int]], parts: "list[tuple[list[int], list[Atoms]]]", workers: int
+) -> Iterator[_Part]:
     from joblib import Parallel, delayed
 
     parallel = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2*n_jobs")
-    yield from parallel(delayed(build)(rows) for rows in jobs)
+    yield from parallel(delayed(_build)(build, *part) for part in parts)
 
 
 def _evaluate_ahead(
@@ -132,11 +133,11 @@ def _evaluate_ahead(
     yield {}, reasons
 
 
-def _build(build: Callable[["Atoms"], tuple[Any, int]], atoms: "Sequence[Atoms]", rows: list[int]) -> _Part:
+def _build(build: Callable[["Atoms"], tuple[Any, int]], rows: list[int], atoms: "list[Atoms]") -> _Part:
     part = _Part([], [], [], {})
-    for row in rows:
+    for row, structure in zip(rows, atoms, strict=True):
         try:
-            graph, cost = build(atoms[row])
+            graph, cost = build(structure)
         except Exception as error:  # noqa: BLE001  whatever breaks on one structure must not break the others
             part.failures[row] = f"{type(error).__name__}: {error}"
             continue

@@ -27,13 +27,15 @@ class Bonds(NamedTuple):
     directed: NDArray[np.int64]
 
 
-def find_bonds(positions: ArrayLike, lattice: ArrayLike, cutoff: float) -> Bonds:
-    """Return all bonds up to a length.
+def find_neighbors(
+    positions: ArrayLike, lattice: ArrayLike, cutoff: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return centres (E,), neighbours (E,), images (E, 3) and distances (E,) in Å of all pairs up to a distance.
 
     Args:
         positions: Cartesian coordinates (n, 3) in Å.
         lattice: lattice vectors as rows (3, 3) in Å.
-        cutoff: the longest bond in Å.
+        cutoff: the largest distance in Å.
     """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
@@ -41,9 +43,13 @@ def find_bonds(positions: ArrayLike, lattice: ArrayLike, cutoff: float) -> Bonds
     center, neighbor, image, distance = find_points_in_spheres(
         points, points, r=cutoff, pbc=np.ones(3, np.int64), lattice=np.ascontiguousarray(lattice, np.float64)
     )
-    image = np.rint(image).astype(np.int64)
     keep = (center != neighbor) | (distance > _SAME_POINT)
-    return _pair(center[keep], neighbor[keep], image[keep], distance[keep])
+    return center[keep], neighbor[keep], np.rint(image[keep]).astype(np.int64), distance[keep]
+
+
+def find_bonds(positions: ArrayLike, lattice: ArrayLike, cutoff: float) -> Bonds:
+    """Return all bonds up to a length; the arguments are those of `find_neighbors`."""
+    return _pair(*find_neighbors(positions, lattice, cutoff))
 
 
 def _pair(

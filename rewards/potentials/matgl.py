@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewards.potentials.batching import GraphModel, checked_edges, run_in_batches
-from rewards.potentials.bond_graph import find_bonds
+from rewards.potentials.bond_graph import find_neighbors
 from rewards.potentials.interface import PBE, Energies, Forces, as_energies, as_forces
 from rewards.potentials.matgl_files import Aggregation, load_matgl
 
@@ -169,14 +169,14 @@ def graph_of(atoms: "Atoms", network: Any, precision: str = "float32") -> tuple[
     fractional = atoms.positions @ np.linalg.inv(atoms.cell.array)
     if not np.isfinite(fractional).all():
         raise ValueError("positions and cell must be finite")
-    bonds = find_bonds(atoms.positions, atoms.cell.array, float(network.cutoff))
-    if not len(bonds.center):
+    center, neighbor, image, _ = find_neighbors(atoms.positions, atoms.cell.array, float(network.cutoff))
+    if not len(center):
         raise ValueError(f"no two atoms are within {float(network.cutoff):g} Å")
-    cost = checked_edges(len(bonds.center))
+    cost = checked_edges(len(center))
     graph = Data(
         num_nodes=len(symbols),
-        edge_index=torch.from_numpy(np.stack([bonds.center, bonds.neighbor])),
-        pbc_offset=torch.from_numpy(bonds.image.astype(precision)),
+        edge_index=torch.from_numpy(np.stack([center, neighbor])),
+        pbc_offset=torch.from_numpy(image.astype(precision)),
         node_type=torch.tensor([index[symbol] for symbol in symbols]),
         frac_coords=torch.from_numpy(fractional.astype(precision)),
         lattice=torch.from_numpy(atoms.cell.array.astype(precision))[None],

@@ -26,7 +26,8 @@ class OrbPotential:
 
     Those trained on MPtrj and Alexandria (orb-v2, orb-v3-…-mpa) have the scale `PBE`; those trained on other data have
     their own (``"OMat24"``, ``"OMol25"``, with dispersion ``"PBE-D3"``), for which the Materials Project's corrections
-    are not meant.
+    are not meant. Models with 20 neighbours (orb-v2, orb-v3-…-20-…) pick among equally near ones by rounding, so that
+    an energy depends on the choice of the cell (some meV/atom with random weights); those with ``inf`` do not.
 
     Args:
         model: the name of a model in ``orb_models.forcefield.pretrained.ORB_PRETRAINED_MODELS``.
@@ -145,6 +146,7 @@ def _graph(atoms: "Atoms", config: Any, double: bool) -> tuple[Any, int]:
     """
     import numpy as np
     import torch
+    from ase import Atoms
     from orb_models.forcefield.atomic_system import ase_atoms_to_atom_graphs
 
     if not len(atoms):
@@ -152,8 +154,9 @@ def _graph(atoms: "Atoms", config: Any, double: bool) -> tuple[Any, int]:
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         raise ValueError("positions and cell must be finite")
     dtype = torch.float64 if double else torch.float32
+    neutral = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, info={"charge": 0.0, "spin": 1.0})
     graph = ase_atoms_to_atom_graphs(
-        atoms, system_config=config, output_dtype=dtype, graph_construction_dtype=dtype, device=torch.device("cpu")
+        neutral, system_config=config, output_dtype=dtype, graph_construction_dtype=dtype, device=torch.device("cpu")
     )
     return graph, checked_edges(int(graph.n_edge.sum()))
 
@@ -172,6 +175,8 @@ def _evaluate(model: Any, device: str, forces: bool, graphs: list[Any]) -> list[
         output = model.predict(batch)
     energies = output["energy"].detach().reshape(-1).cpu().double().numpy()
     names = (model.grad_forces_name, model.grad_stress_name) if conservative else ("forces", "stress")
+    if any(name not in output for name in names):
+        raise ValueError("the model has no stress: it was made for molecules")
     gradient, stress = (output[name].detach().cpu().double() for name in names)
     each = torch.split(gradient, batch.n_node.tolist())
     full = stress.numpy()[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2]]]

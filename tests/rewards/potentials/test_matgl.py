@@ -9,7 +9,7 @@ import torch
 from ase import Atoms
 
 from rewards.potentials.matgl import MatglPotential, MatglProperty
-from rewards.potentials.matgl_files import _classes, load_matgl, metadata
+from rewards.potentials.matgl_files import _classes, load_matgl
 
 pytest.importorskip("matgl")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -20,23 +20,6 @@ KNOWN = {
     "MgO": Atoms("MgO", scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.5)], cell=4.26 * FCC, pbc=True),
     "CaF2": Atoms("CaF2", scaled_positions=[(0, 0, 0), (0.25,) * 3, (0.75,) * 3], cell=5.51 * FCC, pbc=True),
 }
-
-
-@pytest.fixture(scope="module")
-def random_models(tmp_path_factory):
-    """A potential and a property model with random weights and a note that they are new."""
-    from matgl.apps.pes import Potential
-    from matgl.config import DEFAULT_ELEMENTS
-    from matgl.models import M3GNet
-
-    folder, state = tmp_path_factory.mktemp("matgl"), torch.get_rng_state()
-    torch.manual_seed(0)
-    network = M3GNet(element_types=DEFAULT_ELEMENTS, is_intensive=False)
-    Potential(network, data_std=3.0, element_refs=np.linspace(-5, 0, 89)).save(folder / "pes", metadata=metadata())
-    Potential(network, data_std=3.0, element_refs=np.linspace(-5, 0, 89)).save(folder / "unknown")
-    M3GNet(element_types=DEFAULT_ELEMENTS, is_intensive=True, ntargets=6).save(folder / "six", metadata=metadata())
-    torch.set_rng_state(state)
-    return folder
 
 
 @pytest.fixture

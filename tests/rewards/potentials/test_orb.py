@@ -11,28 +11,12 @@ from rewards.potentials.orb import OrbPotential, load_orb
 pytest.importorskip("orb_models")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-MODELS = {"orb-v2": "orb_v2_architecture", "orb-v3-conservative-20-mpa": "orb_v3_conservative_architecture"}
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Files of random weights by model."""
-    from orb_models.forcefield import pretrained
-    from orb_models.forcefield.atomic_system import SystemConfig
-
-    folder, state = tmp_path_factory.mktemp("orb"), torch.get_rng_state()
-    torch.manual_seed(0)
-    for name, architecture in MODELS.items():
-        config = SystemConfig(radius=6.0, max_num_neighbors=20)
-        model = getattr(pretrained, architecture)(device="cpu", system_config=config)
-        torch.save(model.state_dict(), folder / f"{name}.ckpt")
-    torch.set_rng_state(state)
-    return folder
+MODELS = ("orb-v2", "orb-v3-conservative-20-mpa")
 
 
 @pytest.fixture(params=MODELS)
-def potential(request, weights):
-    return OrbPotential(request.param, weights=weights / f"{request.param}.ckpt")
+def potential(request, orb_weights):
+    return OrbPotential(request.param, weights=orb_weights / f"{request.param}.ckpt")
 
 
 @pytest.fixture
@@ -58,9 +42,9 @@ def test_energies_forces_and_stress_are_those_of_orbs_own_calculator_one_by_one(
         np.testing.assert_allclose(found.stress[row], one.get_stress(voigt=False), atol=1e-4)
 
 
-def test_conservative_forces_and_stress_are_derivatives_of_the_energy(weights, atoms):
+def test_conservative_forces_and_stress_are_derivatives_of_the_energy(orb_weights, atoms):
     name = "orb-v3-conservative-20-mpa"
-    potential = OrbPotential(name, weights=weights / f"{name}.ckpt", precision="float64")
+    potential = OrbPotential(name, weights=orb_weights / f"{name}.ckpt", precision="float64")
     one, h = atoms[0], 1e-3
     found = potential.forces([one])
     ends = [one.copy() for _ in range(4)]
@@ -75,16 +59,16 @@ def test_conservative_forces_and_stress_are_derivatives_of_the_energy(weights, a
     assert found.stress[0][0, 2] == pytest.approx((e[2] - e[3]) / (2 * h) / one.get_volume(), abs=1e-5)
 
 
-def test_loading_leaves_dtype_precision_and_random_state_as_found(weights, atoms):
+def test_loading_leaves_dtype_precision_and_random_state_as_found(orb_weights, atoms):
     load_orb.cache_clear()
     before = torch.get_default_dtype(), torch.get_float32_matmul_precision(), torch.get_rng_state()
-    OrbPotential("orb-v2", weights=weights / "orb-v2.ckpt", precision="float64").energies(atoms[:1])
+    OrbPotential("orb-v2", weights=orb_weights / "orb-v2.ckpt", precision="float64").energies(atoms[:1])
     assert (torch.get_default_dtype(), torch.get_float32_matmul_precision()) == before[:2]
     assert torch.equal(torch.get_rng_state(), before[2])
 
 
-def test_pickles_are_small_and_structures_that_fail_harm_no_other(weights, atoms):
-    potential = pickle.loads(pickle.dumps(OrbPotential("orb-v2", weights=weights / "orb-v2.ckpt")))
+def test_pickles_are_small_and_structures_that_fail_harm_no_other(orb_weights, atoms):
+    potential = pickle.loads(pickle.dumps(OrbPotential("orb-v2", weights=orb_weights / "orb-v2.ckpt")))
     broken = atoms[0].copy()
     broken.positions[0] = np.nan
     found = potential.energies([broken, atoms[1]])
@@ -94,13 +78,13 @@ def test_pickles_are_small_and_structures_that_fail_harm_no_other(weights, atoms
     assert len(pickle.dumps(potential)) < 700
 
 
-def test_wrong_files_and_names_say_what_they_are_not(weights, atoms, tmp_path):
+def test_wrong_files_and_names_say_what_they_are_not(orb_weights, atoms, tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("no weights")
     with pytest.raises(ValueError, match=r"notes.txt does not hold the weights of orb-v2"):
         OrbPotential("orb-v2", weights=text).energies(atoms)
     with pytest.raises(ValueError, match=r"20-mpa.ckpt does not hold the weights of orb-v2"):
-        OrbPotential("orb-v2", weights=weights / "orb-v3-conservative-20-mpa.ckpt").energies(atoms)
+        OrbPotential("orb-v2", weights=orb_weights / "orb-v3-conservative-20-mpa.ckpt").energies(atoms)
     with pytest.raises(FileNotFoundError, match=r"weights: there is no file .*gone.ckpt"):
         OrbPotential("orb-v2", weights=tmp_path / "gone.ckpt").energies(atoms)
     with pytest.raises(ValueError, match=r"model must be one of .*orb-v2.*got 'orb-v9'"):
