@@ -121,7 +121,7 @@ def plot_energies(path: Path, energies: dict[str, NDArray[np.float64]], space_gr
     axes = figure.subplots()
     for name, values in energies.items():
         scored = np.clip(values[np.isfinite(values)], *_SHOWN)
-        axes.hist(scored, bins=np.linspace(*_SHOWN, 71).tolist(), alpha=0.55, label=name)
+        axes.hist(scored, bins=np.linspace(*_SHOWN, 71).tolist(), histtype="step", linewidth=1.5, label=name)
     axes.axvline(_STABLE, color="tab:red", linestyle="--", linewidth=0.9)
     axes.set(xlabel="energy above hull (eV/atom, as drawn)", ylabel="crystals", title=f"space group {space_group}")
     axes.legend(frameon=False, fontsize=8)

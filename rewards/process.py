@@ -1,245 +1,262 @@
-"""A reward in another program, over JSON lines; and a server for rewards of this package.
+"""Scoring by another program, here or on another machine, over its standard input and output.
 
-For every crystal the program gets one line on its standard input: ``{"id": 3, "crystal": "225-a-Na-…", "numbers":
-[11, 17], "positions": [[0, 0, 0], …], "cell": [[…], …]}``, the text of the crystal, and the atoms of its primitive cell
-in Å. It answers each with one line on its standard output, in any order: ``{"id": 3, "reward": 1.5, "terms": {"gap":
-3.0}, "failure": null}``; ``terms`` and ``failure`` may be left out. Other lines are ignored. Any language will do; with
-Python, ``python -m rewards.process module:attribute`` serves a reward, also behind ``ssh host``.
+``python -m rewards.process MODULE:ATTRIBUTE`` is such a program: it serves any reward, with another environment or by
+``ssh HOST python -m rewards.process ...`` on another host. The protocol is one JSON object a line.
+
+- A request is ``{"id": 7, "crystal": "225-a-Na-...", "numbers": [...], "positions": [[x, y, z], ...], "cell": [[...],
+  [...], [...]]}``: the text form of the crystal, and atomic numbers, Cartesian positions in Å and lattice vectors in Å
+  (rows) of its primitive cell, for programs that do not know the text form.
+- An empty line says that no more requests come before these are answered. A program may answer each request at once
+  and ignore empty lines, or wait for one and compute all together.
+- A reply is ``{"id": 7, "reward": 1.5, "terms": {"gap": 2.0}, "failure": null}``, in any order. ``terms`` and
+  ``failure`` may be missing; with a reason as ``failure`` the crystal has failed, and ``reward`` may be missing too.
+- Other lines are ignored. The program should end when its standard input does.
 """
 
+import argparse
+import contextlib
+import itertools
 import json
-import subprocess
+import math
+import os
+import shlex
+import shutil
 import sys
-import threading
 import time
-from collections.abc import Sequence
-from queue import Empty, Queue
-from typing import IO, TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from crystal_env.crystal import Crystal, CrystalBatch, as_batch
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
+from rewards.child import Child, ChildError
+from rewards.rows import Row, join_rows, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from ase import Atoms
 
-_IN_FLIGHT = 64  # crystals sent ahead of their answers
-_LAST_WORDS = 3  # lines of standard error that are remembered
+_QUOTED = 300  # characters of a line that is quoted
 
 
 class ProcessReward:
-    """A reward that another program computes, one crystal a line; see `rewards.process` for the lines.
+    """A reward that another program computes; see `rewards.process` for how they talk.
 
-    The program starts with the first score and stays. If an answer takes longer than ``timeout``, or the program ends,
-    it is started again: the crystal it was at gets ``floor`` and a reason, the others are sent again. Pickles and
-    copies start a program of their own.
+    The program starts with the first score and stays. If it ends before it has answered, it is started again and asked
+    again for what is missing, crystal by crystal; a crystal at which it ends twice gets ``floor`` and a reason that
+    quotes its last line on standard error. A program that does not answer in time is killed and started again; alone,
+    the crystal it was busy with gets the floor, and the others are scored. After more than ``restarts`` starts in a row
+    without an answer, all crystals that are left get the floor.
 
     Args:
-        command: the program and its arguments.
-        timeout: longest time in seconds between two answers.
+        command: the program and its arguments, as a list, or as a string that is split as a shell would do it.
+        timeout: longest time in seconds until the next reply, the start of the program included.
+        restarts: how often the program is started again without having answered.
+        batch_size: most requests before an empty line: what the program may compute together.
         floor: the total of a crystal that cannot be scored.
 
     Raises:
-        ValueError: if ``command`` is empty or a string, or ``timeout`` is not positive. The first call raises OSError
-            if the program cannot be started.
+        ValueError: if there is no such program, or a number is impossible.
+
+    Example:
+        >>> import sys
+        >>> from crystal_env.crystal import Crystal
+        >>> rock_salt = Crystal.from_string("225-a-Na-0-0-0-b-Cl-1/2-1/2-1/2-X-5.64-5.64-5.64-90-90-90")
+        >>> with ProcessReward([sys.executable, "-m", "rewards.process", "rewards:Validity"]) as reward:
+        ...     reward([rock_salt]).total
+        array([1.])
     """
 
-    def __init__(self, command: Sequence[str], timeout: float = 60.0, floor: float = -10.0) -> None:
-        if isinstance(command, str) or not command:
-            raise ValueError(f"command must be a list such as ['python', 'score.py'], got {command!r}")
+    def __init__(
+        self,
+        command: str | Sequence[str],
+        timeout: float = 60.0,
+        restarts: int = 3,
+        batch_size: int = 1,
+        floor: float = -10.0,
+    ) -> None:
+        self.command = shlex.split(command) if isinstance(command, str) else [str(part) for part in command]
+        if not self.command or shutil.which(self.command[0]) is None:
+            raise ValueError(f"command must start with a program, got {command!r}")
         if not timeout > 0:
             raise ValueError(f"timeout must be positive, got {timeout}")
-        self.command, self.timeout, self.floor = list(command), float(timeout), float(floor)
-        self._program: _Program | None = None
-        self._sent = 0
+        for name, value, least in (("restarts", restarts, 0), ("batch_size", batch_size, 1)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        self.timeout, self.restarts, self.batch_size = float(timeout), int(restarts), int(batch_size)
+        self.floor = float(floor)
+        self._terms: list[str] = []
+        self._next_id = 0
+        self._child: Child | None = None
+        self._pid = os.getpid()
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
-        """Score B crystals, in order."""
+        """Score B crystals; see the class for what becomes of those that cannot be scored."""
         crystals = as_batch(crystals)
-        replies: list[dict[str, Any] | str | None] = [None] * len(crystals)
-        requests = [_request(crystal) for crystal in crystals]
-        while waiting := [row for row, reply in enumerate(replies) if reply is None]:
+        finite = np.isfinite(crystals.XYZ).all((1, 2)) & np.isfinite(crystals.L).all(1)
+        rows = {
+            row: Row(self.floor, {}, "it has numbers that are not finite") for row in np.flatnonzero(~finite).tolist()
+        }
+        askable = np.flatnonzero(finite).tolist()
+        parts = deque(askable[start : start + self.batch_size] for start in range(0, len(askable), self.batch_size))
+        suspects: set[int] = set()
+        in_a_row = 0
+        while parts:
+            part = parts.popleft()
             try:
-                self._exchange(waiting, requests, replies)
-            except TimeoutError as error:
-                self.close()
-                first = next(row for row in waiting if replies[row] is None)
-                replies[first] = str(error)
-        return _result(replies, self.floor)
+                self._ask(crystals, part, rows)
+                in_a_row = 0
+            except (ChildError, OSError) as error:
+                self._end()
+                left = [row for row in part if row not in rows]
+                in_a_row = 1 if len(left) < len(part) else in_a_row + 1
+                if in_a_row > self.restarts:
+                    reason = f"the program failed {in_a_row} times in a row: {error}"
+                    rows |= dict.fromkeys(itertools.chain(left, *parts), Row(self.floor, {}, reason))
+                    break
+                timed_out = isinstance(error, ChildError) and not error.in_time
+                if len(part) == 1 and (timed_out or part[0] in suspects):
+                    rows[part[0]] = Row(self.floor, {}, str(error))
+                    continue
+                suspects.update(left)
+                parts.extend([row] for row in left)  # after the others, which may show that the program works
+        return join_rows([rows[row] for row in range(len(crystals))], self._terms, self.floor)
+
+    def pid(self) -> int | None:
+        """Return the process id of the program, None if it does not run."""
+        return self._child.pid if self._child is not None and self._pid == os.getpid() else None
 
     def close(self) -> None:
-        """End the program."""
-        if self._program is not None:
-            self._program.close()
-            self._program = None
+        """End the program; the next score starts it again."""
+        self._end(grace=1.0)
 
-    def __enter__(self) -> "ProcessReward":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_program": None}
+        return {**self.__dict__, "_child": None}
 
-    def _exchange(
-        self, rows: list[int], requests: list[dict[str, Any]], replies: list[dict[str, Any] | str | None]
-    ) -> None:
-        """Send requests and take in replies.
+    def _ask(self, crystals: CrystalBatch, part: list[int], rows: dict[int, Row]) -> None:
+        """Send some crystals to the program, and put what it answers into the rows.
 
         Raises:
-            TimeoutError: if the program is silent for too long or has ended.
+            ChildError: if it ends or does not answer in time.
+            OSError: if it cannot be started.
         """
-        if self._program is None:
-            self._program = _Program(self.command)
-        numbers: dict[int, int] = {}
-        for row in rows:
-            if len(numbers) >= _IN_FLIGHT:
-                self._take(numbers, replies)
-            self._sent += 1
-            numbers[self._sent] = row
-            self._program.send({"id": self._sent, **requests[row]})
-        while numbers:
-            self._take(numbers, replies)
+        if self._child is None or self._pid != os.getpid():
+            self._child, self._pid = Child(self.command), os.getpid()
+        child = self._child
+        waiting = dict(zip(itertools.count(self._next_id), part, strict=False))
+        self._next_id += len(part)
+        asked = crystals[part]
+        lines = [_request(*each) for each in zip(waiting, asked, asked.to_atoms(), strict=True)]
+        child.write("".join(line + "\n" for line in [*lines, ""]))
+        end = time.monotonic() + self.timeout
+        while waiting:
+            reply = child.read(end - time.monotonic())
+            name = reply.get("id")
+            if isinstance(name, int) and name in waiting:
+                rows[waiting.pop(name)] = _row(reply, self.floor)
+                end = time.monotonic() + self.timeout
+            else:
+                child.note(reply)
 
-    def _take(self, numbers: dict[int, int], replies: list[dict[str, Any] | str | None]) -> None:
-        assert self._program is not None
-        deadline = time.monotonic() + self.timeout
-        while True:
-            reply = self._program.receive(deadline, self.timeout)
-            if reply.get("id") in numbers:
-                replies[numbers.pop(reply["id"])] = reply
-                return
-
-
-class _Program:
-    """A running program: lines in, lines out, and its last words."""
-
-    def __init__(self, command: list[str]) -> None:
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8")
-        self.lines: Queue[str | None] = Queue()
-        self.words: list[str] = []
-        self.threads = [
-            threading.Thread(target=self._read_lines, args=(self.process.stdout,), daemon=True),
-            threading.Thread(target=self._read_words, args=(self.process.stderr,), daemon=True),
-        ]
-        for thread in self.threads:
-            thread.start()
-
-    def send(self, request: dict[str, Any]) -> None:
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-        except (OSError, ValueError):  # it has ended; `receive` says so
-            return
-
-    def receive(self, deadline: float, timeout: float) -> dict[str, Any]:
-        """Return the next reply.
-
-        Raises:
-            TimeoutError: if there is none until the deadline, or the program has ended.
-        """
-        while True:
-            try:
-                line = self.lines.get(timeout=max(deadline - time.monotonic(), 0))
-            except Empty:
-                raise TimeoutError(f"the program gave no answer within {timeout:g} s{self._last_words()}") from None
-            if line is None:
-                code = self.process.wait()
-                self.threads[1].join(1.0)
-                raise TimeoutError(f"the program ended with exit status {code}{self._last_words()}")
-            try:
-                reply = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(reply, dict):
-                return reply
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for thread in self.threads:
-            thread.join(1.0)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream is not None:
-                try:
-                    stream.close()
-                except OSError:  # what was still to be written has no reader any more
-                    continue
-
-    def _read_lines(self, stream: IO[str]) -> None:
-        for line in stream:
-            self.lines.put(line)
-        self.lines.put(None)
-
-    def _read_words(self, stream: IO[str]) -> None:
-        for line in stream:
-            self.words = [*self.words, line.strip()][-_LAST_WORDS:]
-
-    def _last_words(self) -> str:
-        return f": {self.words[-1][:300]}" if self.words else ""
+    def _end(self, grace: float = 0.0) -> None:
+        if self._child is not None and self._pid == os.getpid():
+            self._child.close(grace)
+        self._child = None
 
 
-def _request(crystal: Crystal) -> dict[str, Any]:
-    atoms = crystal.to_atoms()
-    numbers, positions, cell = atoms.numbers.tolist(), atoms.positions.tolist(), atoms.cell.array.tolist()
-    return {"crystal": str(crystal), "numbers": numbers, "positions": positions, "cell": cell}
-
-
-def _result(replies: Sequence[dict[str, Any] | str | None], floor: float) -> RewardResult:
-    """Return the result of replies, in order; what is no number is a failure."""
-    total, reasons = np.full(len(replies), floor), np.full(len(replies), None, object)
-    rows: list[dict[str, float]] = []
-    for row, reply in enumerate(replies):
-        terms: dict[str, float] = {}
-        try:
-            if not isinstance(reply, dict):
-                raise ValueError(reply)
-            if reply.get("failure") is not None:
-                raise ValueError(reply["failure"])
-            value = float(reply["reward"])
-            terms = {str(name): float(number) for name, number in (reply.get("terms") or {}).items()}
-            if not np.isfinite([value, *terms.values()]).all():
-                raise ValueError(f"the program gave {value} and {terms}")
-            total[row] = value
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            terms, reasons[row] = {}, str(error) if type(error) is ValueError else f"the program answered {reply}"
-        rows.append(terms)
-    names = list(dict.fromkeys(name for terms in rows for name in terms))
-    columns = {
-        name: np.array([terms.get(name, 0.0 if name == "success" else floor) for terms in rows]) for name in names
+def _request(name: int, crystal: Crystal, atoms: "Atoms") -> str:
+    request = {
+        "id": name,
+        "crystal": str(crystal),
+        "numbers": atoms.numbers.tolist(),
+        "positions": atoms.positions.tolist(),
+        "cell": atoms.cell.array.tolist(),
     }
-    return RewardResult(total, columns, reasons)
+    return json.dumps(request)
 
 
-def serve(reward: Reward | str, lines: IO[str], out: IO[str], floor: float = -10.0) -> None:
-    """Answer requests with a reward until there are no more.
+def _row(reply: dict[str, Any], floor: float) -> Row:
+    """Return what a reply says of its crystal."""
+    failure, terms = reply.get("failure"), reply.get("terms")
+    reward: Any = reply.get("reward")
+    reward = floor if reward is None and failure is not None else reward
+    terms = {} if terms is None else terms
+    if not isinstance(terms, dict) or not all(isinstance(number, int | float) for number in [reward, *terms.values()]):
+        return Row(floor, {}, f"the reply is not understood: {json.dumps(reply)[:_QUOTED]}")
+    try:
+        total, numbers = float(reward), {name: float(number) for name, number in terms.items()}
+    except OverflowError as error:
+        return Row(floor, {}, f"the reply is not understood: {error}")
+    if not math.isfinite(total):
+        total, failure = floor, f"the reward is {total}"
+    fills = {name: 0.0 if name == "success" else floor for name in numbers}
+    numbers = {name: number if math.isfinite(number) else fills[name] for name, number in numbers.items()}
+    return Row(total, numbers, None if failure is None else str(failure))
+
+
+def serve(reward: Reward | str, stdin: Iterable[str], stdout: IO[str], floor: float = -10.0) -> None:
+    """Answer requests with a reward until there are no more; what the reward prints goes to standard error.
 
     Args:
         reward: any reward.
-        lines: the requests.
-        out: where the answers go.
-        floor: the total of a crystal that cannot be scored.
+        stdin: lines of requests.
+        stdout: where replies are written to.
+        floor: the total of a crystal for which the reward raises, or that cannot be read.
     """
     scorer = Scorer(resolve_reward(reward), floor)
+    waiting: list[str] = []
+    with contextlib.redirect_stdout(sys.stderr):
+        for line in itertools.chain(stdin, [""]):
+            if line.strip():
+                waiting.append(line)
+            elif waiting:
+                for reply in _replies(scorer, waiting):
+                    stdout.write(json.dumps(reply) + "\n")
+                stdout.flush()
+                waiting = []
+
+
+def _replies(scorer: Scorer, lines: list[str]) -> list[dict[str, Any]]:
+    """Return the replies to requests; a line that is none is reported on standard error."""
+    names, crystals, replies = [], [], []
     for line in lines:
-        request = json.loads(line)
         try:
-            result = scorer(Crystal.from_string(request["crystal"]).to_batch())
-            terms = {name: float(values[0]) for name, values in result.terms.items()}
-            reply = {"reward": float(result.total[0]), "terms": terms, "failure": result.failures[0]}
+            request = json.loads(line)
+            name = request["id"]
+        except (ValueError, TypeError, KeyError):
+            print(f"a line is no request: {line.strip()[:_QUOTED]}", file=sys.stderr, flush=True)
+            continue
+        try:
+            crystals.append(Crystal.from_string(str(request.get("crystal"))))
+            names.append(name)
         except ValueError as error:
-            reply = {"reward": floor, "failure": str(error)}
-        out.write(json.dumps({"id": request["id"], **reply}) + "\n")
-        out.flush()
+            replies.append({"id": name, "reward": scorer.floor, "terms": {}, "failure": f"ValueError: {error}"})
+    rows = rows_of(scorer(as_batch(crystals)))
+    return replies + [
+        {"id": name, "reward": row.total, "terms": row.terms, "failure": row.failure}
+        for name, row in zip(names, rows, strict=True)
+    ]
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Serve the reward that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m rewards.process", description="Serve a reward over JSON lines.")
+    parser.add_argument("reward", metavar="MODULE:ATTRIBUTE", help="the reward, such as rewards:EnergyAboveHull")
+    parser.add_argument("--kwargs", type=json.loads, default={}, help="its keyword arguments, as a JSON object")
+    parser.add_argument("--floor", type=float, default=-10.0, help="the total of a crystal that cannot be scored")
+    options = parser.parse_args(args)
+    reward = resolve_reward(options.reward, options.kwargs)
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stdout:
+        os.dup2(2, 1)  # what native code prints must not get among the replies either
+        serve(reward, sys.stdin, stdout, options.floor)
 
 
 if __name__ == "__main__":
-    answers, sys.stdout = sys.stdout, sys.stderr  # what a reward prints must not be taken for an answer
-    serve(sys.argv[1], sys.stdin, answers)
+    main()

@@ -185,13 +185,18 @@ class RayPool:
     def _cores(self) -> float:
         return 1.0 if self.num_cpus is None else float(self.num_cpus)
 
+    def _reserved(self) -> dict[str, float]:
+        """Return Ray's options; an actor without any reserves nothing once it has started."""
+        if self.num_cpus is None and not self.num_gpus:
+            return {}
+        return {"num_cpus": self.num_cpus or 0.0, "num_gpus": self.num_gpus}
+
     def _hand_out(self, queue: deque[_Chunk], crystals: CrystalBatch, limit: int) -> None:
         """Start the workers that are needed, and fill them with chunks."""
         ray = import_ray()
         busy = sum(worker.pid is not None and bool(worker.tasks) for worker in self._workers)
         while len(self._workers) < min(limit, len(queue) + busy):
-            reserved = {} if self.num_cpus is None else {"num_cpus": self.num_cpus}
-            kind = ray.remote(_Actor).options(num_gpus=self.num_gpus, max_restarts=0, max_task_retries=0, **reserved)
+            kind = ray.remote(_Actor).options(max_restarts=0, max_task_retries=0, **self._reserved())
             actor = kind.remote(self._recipe, self.floor)
             self._workers.append(_Worker(actor, deque([(actor.start.remote(), None)])))
         while queue:
@@ -226,7 +231,7 @@ class RayPool:
         for worker in [w for w in running.values() if w.tasks and w.pid is not None]:
             if self.timeout is not None and now - worker.since > self.timeout:
                 self._lose(worker, f"no result within {self.timeout:g} s", queue, rows)
-        if not self.pids() and all(now - worker.since > _START for worker in self._workers):
+        if self._workers and not self.pids() and all(now - worker.since > _START for worker in self._workers):
             self._give_up(f"none has started within {_START:g} s", queue, rows)
 
     def _lose(self, worker: _Worker, reason: str, queue: deque[_Chunk], rows: dict[int, Row]) -> None:
