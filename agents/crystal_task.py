@@ -16,7 +16,7 @@ from agents.distribution import Distribution
 from agents.vec_env import CrystalVecEnv
 from crystal_env.crystal import CrystalBatch
 from crystal_env.episodes import ShowsEpisodes
-from crystal_env.reward import RewardResult, Scorer
+from crystal_env.reward import RewardResult, Scorer, memories
 from crystal_env.state import CrystalStates
 from crystal_env.vocabulary import Vocabulary
 from crystal_env.wyckoff import tables
@@ -62,7 +62,7 @@ class CrystalTask:
             raise ValueError("space_group of the environment must not be 'agent': the network does not choose it")
         self.grammar, self.bins = base.grammar, base.vocabulary.bins
         self._monitors = [layer for layer in layers if isinstance(layer, VecMonitor | Monitor)]
-        self._score, self._transforms = _reward_of(layers)
+        self._owner, self._transforms = _reward_of(layers)
 
     @property
     def distribution(self) -> Distribution:
@@ -72,11 +72,21 @@ class CrystalTask:
     def score(self, crystals: CrystalBatch) -> RewardResult:
         """Return what crystals (B,) are worth; equal ones are scored once."""
         first, place = crystals.distinct()
-        result = self._score(crystals[first])
+        result = self._owner.scorer(crystals[first])
         total = result.total
         for transform in self._transforms:
             total = transform(total)
         return result._replace(total=np.asarray(total, np.float64)).take(place)
+
+    def reward_state(self) -> dict[str, Any]:
+        """Return what the reward remembers, such as the buckets of `rewards.Diversity`, by place in it."""
+        return {place: part.state_dict() for place, part in memories(self._owner.scorer).items()}
+
+    def load_reward_state(self, state: dict[str, Any]) -> None:
+        """Let the reward remember what `reward_state` gave; parts that it does not have are passed over."""
+        for place, part in memories(self._owner.scorer).items():
+            if place in state:
+                part.load_state_dict(state[place])
 
     def masks(self, observations: NDArray[Any]) -> NDArray[np.bool_] | None:
         """Return the ids (N, V) that the constraints allow after observations (N, 2 + T), None where they say nothing.
@@ -137,13 +147,13 @@ def _layers(env: VecEnv) -> Iterator[Any]:
     yield layer
 
 
-def _reward_of(layers: list[Any]) -> tuple[Callable[[CrystalBatch], RewardResult], list[Callable[[Any], Any]]]:
-    """Return the reward that the environment ends with, and what is done to its total, in this order."""
+def _reward_of(layers: list[Any]) -> tuple[Any, list[Callable[[Any], Any]]]:
+    """Return the layer whose ``scorer`` the environment ends with, and what is done to its total, in this order."""
     transforms: list[Callable[[Any], Any]] = []
     for layer in layers[:-1]:
         scorer = getattr(layer, "scorer", None)
         if isinstance(scorer, Scorer):
-            return scorer, transforms[::-1]
+            return layer, transforms[::-1]
         if isinstance(layer, gym.RewardWrapper | gym.vector.VectorRewardWrapper):
             transforms.append(_transform(layer))
         elif not isinstance(layer, (VecMonitor, *_SHOW_ONLY)) and _overrides_step(layer):
@@ -154,7 +164,7 @@ def _reward_of(layers: list[Any]) -> tuple[Callable[[CrystalBatch], RewardResult
     base = layers[-1]
     if base.reward is None:
         raise ValueError("env must have a reward, its reward is None")
-    return base.score, transforms[::-1]
+    return base, transforms[::-1]
 
 
 def _transform(layer: Any) -> Callable[[Any], Any]:

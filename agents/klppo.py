@@ -235,8 +235,16 @@ class KLPPO(BaseAlgorithm):
         self._read_task()
         self._pending = None  # its rewards were another environment's
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the agent and what its reward remembers; see stable-baselines3."""
+        self._reward_state = {} if self.task is None else self.task.reward_state()
+        super().save(*args, **kwargs)
+        del self._reward_state
+
     def _read_task(self) -> None:
         self.task = None if self.env is None else CrystalTask(self.env)
+        if self.task is not None:
+            self.task.load_reward_state(self.__dict__.pop("_reward_state", {}))  # of an agent that was loaded
         if self.task is not None and self.paper_update and self.task.bins:
             raise ValueError("paper_update needs an environment with action_mode='continuous'")
 

@@ -176,9 +176,15 @@ class Episodes:
 
     def score(self, crystals: CrystalBatch) -> RewardResult | None:
         """Return what finished crystals (B,) are worth, None where there is no reward."""
+        scorer = self.scorer
+        return None if scorer is None else scorer(crystals)
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """What scores finished crystals, None where there is no reward."""
         if self._scorer is None:
             self._load_reward()
-        return None if self._scorer is None else self._scorer(crystals)
+        return self._scorer
 
     def _load_reward(self) -> None:
         if self._reward is not None:
@@ -222,6 +228,11 @@ class ShowsEpisodes:
     def score(self, crystals: CrystalBatch) -> RewardResult | None:
         """Return what finished crystals (B,) are worth here, None where there is no reward; no episode is played."""
         return self._episodes.score(crystals)
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """What scores finished crystals, None where there is no reward."""
+        return self._episodes.scorer
 
     @property
     def reward(self) -> Reward | str | None:

@@ -2,7 +2,7 @@
 
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -100,6 +100,38 @@ def resolve_reward(reward: Reward | str, kwargs: dict[str, Any] | None = None) -
             raise ValueError(f"reward must be callable, but instances of {reward!r} are not")
         return target
     return partial(target, **kwargs) if kwargs else target
+
+
+def memories(reward: Any) -> dict[str, Any]:
+    """Return the parts of a reward that remember something, by their places in it: those with ``state_dict``.
+
+    Parts are found in the attributes of callable objects, and in dictionaries, lists and tuples there; networks do not
+    count.
+    """
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+
+    def walk(part: Any, place: str) -> None:
+        part = getattr(part, "__self__", part)  # the object of a bound method
+        if id(part) in seen or isinstance(part, type | str | np.ndarray) or hasattr(part, "parameters"):
+            return
+        seen.add(id(part))
+        inside: Iterable[tuple[Any, Any]]
+        if isinstance(part, Mapping):
+            inside = part.items()
+        elif isinstance(part, list | tuple):
+            inside = enumerate(part)
+        elif callable(part) and hasattr(part, "__dict__"):
+            if hasattr(part, "state_dict") and hasattr(part, "load_state_dict"):
+                found[place] = part
+            inside = vars(part).items()
+        else:
+            return
+        for name, item in list(inside):
+            walk(item, f"{place}.{name}".lstrip("."))
+
+    walk(reward, "")
+    return found
 
 
 class Scorer:

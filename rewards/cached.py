@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.geometry import angle_volume
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
 
 Key = Literal["canonical", "exact"]
+_LONGEST = 30.0  # ratio of two axes
+_FLATTEST = 0.01  # volume as a share of that of a box
+
 _Value = TypeVar("_Value")
 
 
@@ -35,16 +39,15 @@ def canonical_key(crystal: "Crystal", coordinates: float = 1e-4, lengths: float 
 
     It holds the group, letters and elements, coordinates and the lattice of `Crystal.canonical`, so a mirror image has
     the same key. Crystals that differ by more than the rounding have different keys; noise next to a boundary of the
-    rounding may give one crystal two keys. A crystal without a proper cell or with numbers that are not finite has no
-    canonical description, and its key is exact.
+    rounding may give one crystal two keys. A crystal whose numbers are not finite gets an exact key, and so does one
+    whose cell is absurd (flat, or one axis 30 times another): to reduce it could take minutes.
 
     Args:
         crystal: a crystal.
         coordinates: what fractional coordinates are rounded to.
         lengths: what lengths are rounded to, as a share of them; angles are rounded to the same number of radians.
     """
-    lengths_ok = np.isfinite(crystal.L).all() and crystal.L[:3].min() > 0
-    if not (lengths_ok and np.isfinite(crystal.XYZ).all() and angle_volume(crystal.L[3:]) > 0):
+    if not (np.isfinite(crystal.XYZ).all() and _is_proper(crystal.L)):
         return exact_keys(CrystalBatch.from_crystals([crystal]))[0]
     one = crystal.canonical()
     steps = round(1 / coordinates)
@@ -55,6 +58,12 @@ def canonical_key(crystal: "Crystal", coordinates: float = 1e-4, lengths: float 
         np.rint(np.radians(one.L[3:]) / lengths),
     )
     return blake2b(np.concatenate(numbers).astype(np.int64).tobytes(), digest_size=16).hexdigest()
+
+
+def _is_proper(L: NDArray[np.float64]) -> bool:
+    if not np.isfinite(L).all() or L[:3].min() <= 0:
+        return False
+    return bool(L[:3].max() <= _LONGEST * L[:3].min() and angle_volume(L[3:]) >= _FLATTEST)
 
 
 class Keys:

@@ -58,10 +58,10 @@ def load_matgl(model: str | Path, aggregation: Aggregation = "auto") -> Any:
         layers = [layer for layer in loaded.modules() if type(layer).__name__ in _CONVOLUTIONS]
         if aggregation == "auto" and layers:
             aggregation = _noted(model) or _proven(loaded, layers, str(model))  # type: ignore[assignment]
-        if aggregation == "target":
+        if not layers:
+            _check_other(loaded, str(model), aggregation)
+        elif aggregation == "target":
             _set_aggregation(layers, "target")
-        elif not layers and type(_network(loaded)).__name__ == "TensorNet":
-            _check_tensornet(loaded, str(model), aggregation)
     return loaded
 
 
@@ -150,8 +150,8 @@ def _largest_error(loaded: Any, known: dict[str, float]) -> float:
     return max(errors)
 
 
-def _check_tensornet(loaded: Any, name: str, aggregation: str) -> None:
-    """Refuse a TensorNet whose training is not known: for those of before matgl 3.0 nothing can be restored.
+def _check_other(loaded: Any, name: str, aggregation: str) -> None:
+    """Refuse a TensorNet or another network whose training is not known: nothing of before matgl 3.0 can be restored.
 
     Raises:
         ValueError: if it is a potential that misses known energies, or ``aggregation`` does not say how it was trained.
@@ -166,7 +166,8 @@ def _check_tensornet(loaded: Any, name: str, aggregation: str) -> None:
     else:
         found = "there are no values to prove it by"
     raise ValueError(
-        f"nothing tells if the TensorNet {name} was trained with matgl 3.0 or later ({found}); if it was, say "
+        f"nothing tells if the {type(_network(loaded)).__name__} {name} was trained with matgl 3.0 or later ({found}); if "
+        "it was, say "
         "aggregation='source'; older ones cannot be restored"
     )
 

@@ -333,6 +333,36 @@ def test_saved_and_loaded_it_goes_on_as_if_never_stopped(tmp_path, options):
     np.testing.assert_array_equal(loaded.elite.rewards, straight.elite.rewards)
 
 
+class Remembering:
+    """A reward with a memory: how many crystals it has seen."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def __call__(self, crystals):
+        self.seen += len(crystals)
+        return reward(crystals)
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+
+@pytest.mark.parametrize("with_environment", [True, False])
+def test_what_a_reward_remembers_is_saved_and_loaded_with_the_agent(tmp_path, with_environment):
+    first, second = Remembering(), Remembering()
+    one = agent(environment(reward=first))
+    learn(one, 1)
+    one.save(tmp_path / "agent.zip")
+    if with_environment:
+        KLPPO.load(tmp_path / "agent.zip", env=environment(reward=second))
+    else:
+        KLPPO.load(tmp_path / "agent.zip").set_env(environment(num_envs=one.n_envs, reward=second))
+    assert second.seen == first.seen > 0
+
+
 def test_a_loaded_agent_needs_no_environment_to_play_and_keeps_its_reference(tmp_path):
     one = agent()
     learn(one, 1)

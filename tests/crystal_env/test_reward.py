@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from crystal_env.crystal import CrystalBatch
-from crystal_env.reward import RewardResult, Scorer, resolve_reward
+from crystal_env.reward import RewardResult, Scorer, memories, resolve_reward
 
 
 def first_length(crystals: CrystalBatch) -> np.ndarray:
@@ -213,3 +214,42 @@ def test_a_failed_crystal_is_no_success_whatever_the_floor(batch):
         result = Scorer(only_salt, floor=10.0)(batch)
     assert result.terms["success"].tolist() == [1.0, 0.0, 0.0]
     assert result.success().tolist() == [True, False, False]
+
+
+class Memory:
+    """A reward that remembers."""
+
+    def __call__(self, crystals):
+        return np.zeros(len(crystals))
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        del state
+
+    def score(self, crystals):
+        return self(crystals)
+
+
+class Holder:
+    """A reward made of others, in several ways."""
+
+    def __init__(self, *parts, **named):
+        self.parts, self.named = parts, named
+
+    def __call__(self, crystals):
+        return np.zeros(len(crystals))
+
+
+def test_memories_are_found_wherever_they_are_in_a_reward_and_once():
+    one, two, three = Memory(), Memory(), Memory()
+    network = torch.nn.Linear(2, 2)
+    whole = Holder(Scorer(one, 0.0), network, inner=Holder(two, text="x"), again=one, bound=three.score)
+    found = memories(Scorer(whole, 0.0))
+    assert found == {
+        "reward.parts.0.reward": one,
+        "reward.named.inner.parts.0": two,
+        "reward.named.bound": three,
+    }
+    assert memories(lambda crystals: crystals) == {}

@@ -130,6 +130,15 @@ def test_crystals_without_a_cell_have_keys_too():
     assert cached(broken).total.tolist() == [-2, 0, 3]
 
 
+def test_absurd_cells_have_keys_at_once():
+    absurd = CrystalBatch.empty(2)
+    absurd.G[:], absurd.W[:, 0], absurd.A[:, 0] = 1, 1, 11
+    absurd.L[:] = [[3.5e5, 13.8, 6600, 89.5, 95.3, 141.4], [5, 6, 7, 0.02, 0.02, 0.03]]
+    start = time.perf_counter()
+    assert len({canonical_key(crystal) for crystal in absurd}) == 2
+    assert time.perf_counter() - start < 1
+
+
 def test_what_the_reward_raises_is_not_remembered_and_what_it_reports_is(crystals):
     reward = Volume()
     cached = Cached(reward, floor=-1.0)

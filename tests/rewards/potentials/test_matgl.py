@@ -81,6 +81,20 @@ def test_a_model_that_nothing_proves_is_refused_until_told(random_models, atoms)
     assert np.abs(other.total - noted.total).max() > 1e-3
 
 
+def test_another_network_that_nothing_proves_is_refused_until_told(tmp_path, atoms):
+    from matgl.apps.pes import Potential
+    from matgl.config import DEFAULT_ELEMENTS
+    from matgl.models import TensorNet
+
+    Potential(TensorNet(element_types=DEFAULT_ELEMENTS, is_intensive=False)).save(tmp_path)
+    with pytest.raises(ValueError, match=r"nothing tells if the TensorNet .* misses the energies of NaCl, MgO, CaF2"):
+        MatglPotential(tmp_path).energies(atoms)
+    told = MatglPotential(tmp_path, aggregation="source").energies(atoms)
+    assert list(told.failures) == [None] * len(atoms)
+    with pytest.raises(ValueError, match="older ones cannot be restored"):
+        MatglPotential(tmp_path, aggregation="target").energies(atoms)
+
+
 def test_energies_forces_and_stress_are_those_of_matgls_own_calculator_one_by_one(random_models, atoms):
     from matgl.ext.ase import PESCalculator
 

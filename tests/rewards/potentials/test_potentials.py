@@ -58,3 +58,12 @@ def test_nothing_heavy_is_imported_before_the_first_score():
         "print([m for m in ('torch', 'chgnet', 'matgl', 'orb_models', 'pymatgen') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize(("name", "module", "extra"), [("orb-v2", "orb_models", "orb"), ("matgl:x", "matgl", "matgl")])
+def test_a_missing_library_is_an_error_that_names_the_extra(name, module, extra, monkeypatch, crystals):
+    for loaded in [key for key in sys.modules if key == module or key.startswith(f"{module}.")]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf'pip install "crystalgen\[{extra}\]"'):
+        load_potential(name).energies(crystals.to_atoms())
