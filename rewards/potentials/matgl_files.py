@@ -166,9 +166,8 @@ def _check_other(loaded: Any, name: str, aggregation: str) -> None:
     else:
         found = "there are no values to prove it by"
     raise ValueError(
-        f"nothing tells if the {type(_network(loaded)).__name__} {name} was trained with matgl 3.0 or later ({found}); if "
-        "it was, say "
-        "aggregation='source'; older ones cannot be restored"
+        f"nothing tells if the {type(_network(loaded)).__name__} {name} was trained with matgl 3.0 or later ({found}); "
+        "if it was, say aggregation='source'; older ones cannot be restored"
     )
 
 
