@@ -146,7 +146,7 @@ class _Trainer:
         from matgl.models import TransformedTargetModel
 
         from rewards.potentials.matgl_files import metadata
-        from rewards.property_report import parity_plot
+        from rewards.property_report import errors_by_part, parity_plot, write_predictions
 
         self.model.load_state_dict(self.best_weights)
         wrapped = TransformedTargetModel(self.model, self.normalizer)
@@ -156,11 +156,11 @@ class _Trainer:
         part = np.empty(len(data.names), object)
         for name, rows in zip(("train", "validation", "test"), self.parts, strict=True):
             part[rows] = name
-        errors = _errors(data.targets, predictions, self.parts)
+        errors = errors_by_part(data.targets, predictions, self.parts)
         (self.config.run / "test.json").write_text(
             json.dumps({"best_epoch": self.best_epoch, **errors}, indent=1) + "\n"
         )
-        _write_predictions(self.config.run / "predictions.csv", data, predictions, part, self.config.target)
+        write_predictions(self.config.run / "predictions.csv", data, predictions, part, self.config.target)
         parity_plot(self.config.run / "parity.png", data.targets, predictions, part, self.config.target)
         print(json.dumps(errors))
 
@@ -269,35 +269,6 @@ def _graphs(data: PropertyData, model: Any) -> list[Any]:
 def _chunks(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
-
-
-def _errors(
-    targets: NDArray[np.float64], predictions: NDArray[np.float64], parts: tuple[NDArray[np.int64], ...]
-) -> dict[str, Any]:
-    """Return errors on the three parts, and those of the training median on the last."""
-    median = np.median(targets[parts[0]], axis=0)
-    found: dict[str, Any] = {}
-    for name, rows in zip(("train", "validation", "test"), parts, strict=True):
-        if len(rows):
-            away = predictions[rows] - targets[rows]
-            spread = float(((targets[rows] - targets[rows].mean(0)) ** 2).sum()) or float("nan")
-            found[f"{name}_mae"] = float(np.abs(away).mean())
-            found[f"{name}_bias"] = float(away.mean())
-            found[f"{name}_r2"] = 1 - float((away**2).sum()) / spread
-    if len(parts[2]):
-        found["test_mae_of_training_median"] = float(np.abs(targets[parts[2]] - median).mean())
-    return found
-
-
-def _write_predictions(
-    path: Path, data: PropertyData, predictions: NDArray[np.float64], part: NDArray[np.object_], names: tuple[str, ...]
-) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "formula", "part", *names, *(f"predicted_{name}" for name in names)])
-        for row, crystal in enumerate(data.crystals):
-            values = [f"{v:.6g}" for v in (*data.targets[row], *predictions[row])]
-            writer.writerow([data.names[row], crystal.formula, part[row], *values])
 
 
 def main(args: list[str] | None = None) -> None:
