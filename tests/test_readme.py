@@ -41,6 +41,21 @@ def test_python_of_the_page_on_reinforcement_runs(tmp_path, monkeypatch):
     assert len(namespace["crystals"]) == 10
 
 
+def test_python_of_the_page_on_rewards_runs_and_each_reward_is_the_environments(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = python_of("docs/rewards.md")
+    namespace: dict[str, object] = {}
+    exec(block, namespace)
+    env = namespace["env"]
+    _, info = env.reset(seed=0)
+    terminated = False
+    while not terminated:
+        action = env.action_space.sample(info["action_mask"])
+        _, reward, terminated, _, info = env.step(action)
+    assert {"gate/structural", "e_above_hull"} <= set(info["reward_terms"])
+    assert reward == -10 or info["reward_failure"] is None
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
     assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
