@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from rewards import DielectricFoM, EnergyAboveHull
-from rewards.combine import WeightedProduct
-from rewards.transforms import Affine, Sigmoid
+from rewards import Affine, DielectricFoM, Diversity, EnergyAboveHull, Sigmoid, WeightedProduct
 
 
 class StableDielectric(WeightedProduct):
@@ -20,3 +18,16 @@ class StableDielectric(WeightedProduct):
     def __init__(self, **models: Any) -> None:
         stability = Sigmoid(EnergyAboveHull(max_depth=0.2), low=0.4, high=0.0, of="e_above_hull")
         super().__init__({"merit": Affine(DielectricFoM(**models), 0.01, floor=0.0), "stability": stability}, floor=0.0)
+
+
+class DiverseDielectric(Diversity):
+    """The same, falling to 0 for formulas that have come up more than ``free`` times.
+
+    Args:
+        free: crystals of a formula that are rewarded in full.
+        full: crystals of a formula from which on nothing is rewarded.
+        models: arguments of `DielectricFoM`.
+    """
+
+    def __init__(self, free: int = 50, full: int = 200, **models: Any) -> None:
+        super().__init__(StableDielectric(**models), "formula", free=free, full=full)
