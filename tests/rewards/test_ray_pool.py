@@ -92,13 +92,13 @@ def test_killed_worker_is_replaced_and_everything_scored(tmp_path):
     crystals = many(40)
     with RayPool(make_sizes(tmp_path, pause=0.1), workers=2, chunk_size=2) as pool:
         first = pool(crystals[:4])
-        victim = pool.pids()[0]
+        victim = int(first.terms["pid"][0])  # one that is surely at work, however slowly the other starts
+        assert victim in pool.pids()
         killer = threading.Timer(0.3, os.kill, (victim, signal.SIGKILL))
         killer.start()
         result = pool(crystals)
         killer.join()
         assert pool.deaths == 1
-        assert victim in first.terms["pid"]
         assert victim not in pool.pids()
     assert result.total.tolist() == crystals.L[:, 0].tolist()
     assert list(result.failures) == [None] * 40
