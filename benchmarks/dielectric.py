@@ -198,17 +198,14 @@ def _shares(samples: dict[str, _Sample]) -> str:
     for share in next(iter(summaries.values()))["shares"]:
         cells = [s["shares"][share] for s in summaries.values()]
         lines.append([f"{share}, %", *(f"{100 * n / t:.1f} [{100 * a:.1f}, {100 * b:.1f}]" for n, t, a, b in cells)])
-    for name, value in next(iter(summaries.values())).items():
-        if name != "shares":
-            del value
-            lines.append([name, *(f"{s[name]:.4g}" for s in summaries.values())])
+    numbers = [name for name in next(iter(summaries.values())) if name != "shares"]
+    lines += [[name, *(f"{s[name]:.4g}" for s in summaries.values())] for name in numbers]
     return _markdown(lines)
 
 
 def _candidates(name: str, sample: _Sample, reference: _Reference, most: int = 30) -> str:
     """Return the best stable ones of high merit, as Table S2."""
-    rows = np.flatnonzero(_stable(sample) & sample.merit.success() & sample.unique)
-    rows = rows[np.argsort(-sample.merit.total[rows], kind="stable")]
+    rows = _best(sample)
     lines = [
         ["formula", "band gap (eV)", "dielectric constant", "merit (eV)", "e_above_hull", "not in MP-20", "no DFPT"]
     ]
@@ -224,8 +221,8 @@ def _candidates(name: str, sample: _Sample, reference: _Reference, most: int = 3
 
 def _known(name: str, sample: _Sample, reference: _Reference, merit: DielectricFoM, most: int = 30) -> str:
     """Return those of known structure beside the known one, as Table S3."""
-    rows = np.flatnonzero(_stable(sample) & sample.merit.success() & sample.unique & (np.array(sample.known) >= 0))
-    rows = rows[np.argsort(-sample.merit.total[rows], kind="stable")][:most]
+    rows = _best(sample)
+    rows = rows[np.array(sample.known, np.int64)[rows] >= 0][:most]
     known = reference.crystals[np.array([sample.known[row] for row in rows], np.int64)]
     result = merit(known)
     lines = [["formula", "band gap (eV)", "dielectric constant", "merit (eV)", "e_above_hull", "a (Å)"]]
@@ -236,6 +233,12 @@ def _known(name: str, sample: _Sample, reference: _Reference, merit: DielectricF
         lines[-1] += [f"{result.terms[term][place]:.2f}" for term in ("band_gap", "dielectric_constant")]
         lines[-1] += [f"{result.total[place]:.1f}", f"{_length(known[place]):.2f}"]
     return f"{name}: {len(rows)} of them are known from MP-20\n\n{_markdown(lines)}"
+
+
+def _best(sample: _Sample) -> NDArray[np.int64]:
+    """Return the different stable ones of high merit, the best first."""
+    rows = np.flatnonzero(_stable(sample) & sample.merit.success() & sample.unique)
+    return rows[np.argsort(-sample.merit.total[rows], kind="stable")]
 
 
 def _values(sample: _Sample, row: int) -> list[str]:

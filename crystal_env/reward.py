@@ -105,8 +105,8 @@ def resolve_reward(reward: Reward | str, kwargs: dict[str, Any] | None = None) -
 def memories(reward: Any) -> dict[str, Any]:
     """Return the parts of a reward that remember something, by their places in it: those with ``state_dict``.
 
-    Parts are found in the attributes of callable objects, and in dictionaries, lists and tuples there; networks do not
-    count.
+    Parts are found in the attributes of callable objects, and in dictionaries, lists and tuples that are public
+    attributes; networks do not count.
     """
     found: dict[str, Any] = {}
     seen: set[int] = set()
@@ -124,7 +124,7 @@ def memories(reward: Any) -> dict[str, Any]:
         elif callable(part) and hasattr(part, "__dict__"):
             if hasattr(part, "state_dict") and hasattr(part, "load_state_dict"):
                 found[place] = part
-            inside = vars(part).items()
+            inside = [(k, item) for k, item in vars(part).items() if callable(item) or not k.startswith("_")]
         else:
             return
         for name, item in list(inside):

@@ -68,7 +68,7 @@ class DielectricFoM:
         gap, dielectric, total = np.zeros(len(crystals)), np.zeros(len(crystals)), np.full(len(crystals), self.floor)
         gap[rows] = np.maximum(gaps[rows, 0], 0.0)
         if len(rows):
-            outputs, failures[rows] = predict(self.dielectric_model, crystals[rows], self.screen)
+            outputs, failures[rows] = predict(self.dielectric_model, crystals[rows], None)  # screened before
             dielectric[rows] = dielectric_constant(outputs)
         for row in np.flatnonzero(dielectric > (np.inf if self.max_dielectric is None else self.max_dielectric)):
             failures[row] = f"dielectric constant {dielectric[row]:.4g}, believed are up to {self.max_dielectric:g}"

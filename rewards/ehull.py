@@ -75,7 +75,7 @@ class EnergyAboveHull:
         self.screen = screen or Screen()
         self.max_depth = max_depth
         self.relax = relax
-        if relax is not None and load_potential(relax.potential).name != self.potential.name:
+        if relax is not None and relax.force_field().name != self.potential.name:
             raise ValueError(f"relax must have the reward's potential, {self.potential.name}")
         self._hull().check_scale(self.potential)
 

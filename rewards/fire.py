@@ -6,7 +6,7 @@ strains: a step multiplies it by the exponential of a symmetric matrix, which th
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class Walker:
     _velocity: Any = None
     _time_step: float = _STEP
     _mixing: float = _MIXING
-    _uphill_free: int = field(default=0)
+    _uphill_free: int = 0
 
     def force(self, forces: NDArray[np.float64], stress: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the generalised force (n + 3, 3) in eV/Å: on the atoms, and the virial per atom on the cell."""
@@ -63,14 +63,14 @@ class Walker:
         """Take a step along a generalised force."""
         if self._velocity is None:
             self._velocity = np.zeros_like(force)
-        elif (power := (force * self._velocity).sum()) > 0:
+        elif (force * self._velocity).sum() > 0:
             along = np.linalg.norm(self._velocity) / np.linalg.norm(force) * force
             self._velocity = (1 - self._mixing) * self._velocity + self._mixing * along
             if self._uphill_free > _PATIENCE:
                 self._time_step = min(self._time_step * _FASTER, _LONGEST_STEP)
                 self._mixing *= _LESS_MIXING
             self._uphill_free += 1
-        elif power <= 0:
+        else:
             self._velocity = np.zeros_like(force)
             self._mixing, self._uphill_free = _MIXING, 0
             self._time_step *= _SLOWER

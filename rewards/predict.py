@@ -32,14 +32,17 @@ def as_model(model: "str | Path | Model", **options: Any) -> Model:
     return model
 
 
-def predict(model: Model, crystals: CrystalBatch, screen: Screen) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
+def predict(
+    model: Model, crystals: CrystalBatch, screen: Screen | None
+) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
     """Return what a model says of B crystals (B, k), NaN where it fails, and the reasons (B,).
 
-    A model that raises or gives another number of values is asked again crystal by crystal.
+    Without a screen all are asked about. A model that raises or gives another number of values is asked again crystal
+    by crystal.
     """
     first, place = crystals.distinct()
     chosen = crystals[first]
-    failures = screen(chosen)
+    failures = np.full(len(chosen), None, object) if screen is None else screen(chosen)
     rows = without_failure(failures)
     found: dict[int, NDArray[np.float64]] = {}
     if len(rows):

@@ -13,9 +13,6 @@ from crystal_env.dataset import load_crystals
 if TYPE_CHECKING:
     import pandas as pd
 
-MATGL_ELEMENTS = 89
-"""Elements up to Pu but Po, At, Rn, Fr and Ra: those of matgl's models."""
-
 
 class PropertyData(NamedTuple):
     """N crystals with k targets.

@@ -86,7 +86,7 @@ class Relaxation:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.symmetry not in ("keep", "free"):
             raise ValueError(f"symmetry must be 'keep' or 'free', got {self.symmetry!r}")
-        self._force_field()
+        self.force_field()
 
     def __call__(self, crystals: CrystalBatch) -> Relaxed:
         """Relax B crystals; one that breaks is as it was, with a reason, and harms no other."""
@@ -106,7 +106,7 @@ class Relaxation:
                     failures[row] = str(error)
         relax(
             list(walkers.values()),
-            self._force_field(),
+            self.force_field(),
             fmax=self.fmax,
             steps=self.steps,
             seconds=self.seconds,
@@ -125,7 +125,8 @@ class Relaxation:
         result = Relaxed(CrystalBatch.from_crystals(relaxed)[place], failures[place])
         return result, RelaxationPaths(energies[place], steps[place], converged[place])
 
-    def _force_field(self) -> ForceField:
+    def force_field(self) -> ForceField:
+        """Return the potential."""
         if hasattr(self.potential, "get_property"):
             from rewards.potentials.ase import ASEPotential
 

@@ -24,25 +24,23 @@ def _own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of development data; tests that need it are skipped where there is none."""
-    folder = Path(os.environ.get("CRYSTALGEN_DATA", ""))
-    if not (folder / "mp20_val.csv.gz").is_file():
-        pytest.skip("needs mp20_val.csv.gz in the folder $CRYSTALGEN_DATA")
-    return folder
+    return _folder_with("CRYSTALGEN_DATA", "mp20_val.csv.gz")
 
 
 @pytest.fixture(scope="session")
 def parity_folder() -> Path:
     """The folder of what the paper's own code computes; tests that need it are skipped where there is none."""
-    folder = Path(os.environ.get("CRYSTALGEN_PARITY", ""))
-    if not (folder / "rope_tables.npz").is_file():
-        pytest.skip("needs rope_tables.npz and the parity files in the folder $CRYSTALGEN_PARITY")
-    return folder
+    return _folder_with("CRYSTALGEN_PARITY", "rope_tables.npz")
 
 
 @pytest.fixture(scope="session")
 def models_folder() -> Path:
     """The folder of published models of matgl; tests that need it are skipped where there is none."""
-    folder = Path(os.environ.get("CRYSTALGEN_MODELS", ""))
-    if not (folder / "M3GNet-MP-2021.2.8-PES").is_dir():
-        pytest.skip("needs M3GNet-MP-2021.2.8-PES in the folder $CRYSTALGEN_MODELS")
+    return _folder_with("CRYSTALGEN_MODELS", "M3GNet-MP-2021.2.8-PES")
+
+
+def _folder_with(variable: str, name: str) -> Path:
+    folder = Path(os.environ.get(variable, ""))
+    if not (folder / name).exists():
+        pytest.skip(f"needs {name} in the folder ${variable}")
     return folder

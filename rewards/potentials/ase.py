@@ -34,7 +34,7 @@ class ASEPotential:
         progress: show a bar with the time left.
 
     Raises:
-        ValueError: if ``calculator`` is none of these, or its name cannot be imported.
+        ValueError: if ``calculator`` is none of these. The first call raises it if its name cannot be imported.
 
     Example:
         >>> from ase.build import bulk
@@ -52,8 +52,11 @@ class ASEPotential:
 
     def __post_init__(self) -> None:
         if isinstance(self.calculator, str):
-            self._factory()
-        elif not (callable(self.calculator) or hasattr(self.calculator, "get_property")):
+            module, _, attribute = self.calculator.partition(":")
+            wrong = not (module and attribute)
+        else:
+            wrong = not (callable(self.calculator) or hasattr(self.calculator, "get_property"))
+        if wrong:
             raise ValueError(
                 "calculator must be an ASE calculator, a callable that returns one, or 'module:attribute', got "
                 f"{self.calculator!r}"

@@ -1,12 +1,16 @@
 """What a potential is: energies of periodic structures, optionally forces and stress, on a declared scale."""
 
+import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ase import Atoms
 
 MP2020 = "MP2020"
@@ -92,3 +96,21 @@ def as_forces(atoms: "Sequence[Atoms]", results: list, failures: NDArray[np.obje
 def as_energies(results: list, failures: NDArray[np.object_]) -> Energies:
     """Return `Energies` from one energy in eV per structure, None where it failed."""
     return Energies(np.array([np.nan if r is None else r for r in results], np.float64), failures)
+
+
+def name_of_file(name: str, path: "Path") -> str:
+    """Return a name that weights in a file of one's own get, with the first eight digits of the file's SHA-256.
+
+    So two models whose files have the same name are never taken for one, neither by a hull nor by kept energies.
+    """
+    if not path.is_file():
+        return name
+    stat = path.stat()
+    return f"{name}@{_digest(path.absolute(), stat.st_mtime_ns, stat.st_size)[:8]}"
+
+
+@lru_cache(maxsize=64)
+def _digest(path: "Path", changed: int, size: int) -> str:
+    del changed, size  # of the file, so that another content is another entry
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rewards.potentials.batching import GraphModel, checked_edges, run_in_batches
 from rewards.potentials.bond_graph import find_neighbors
-from rewards.potentials.interface import PBE, Energies, Forces, as_energies, as_forces
+from rewards.potentials.interface import PBE, Energies, Forces, as_energies, as_forces, name_of_file
 from rewards.potentials.matgl_files import Aggregation, load_matgl
 
 if TYPE_CHECKING:
@@ -21,27 +21,10 @@ _PRECISIONS = ("float32", "float64")
 
 
 @dataclass(frozen=True)
-class MatglPotential:
-    """A potential of matgl: M3GNet, TensorNet and others. Loaded with the first call, once per process.
-
-    Args:
-        model: a folder, or a name that matgl fetches from Hugging Face; see `load_matgl`.
-        scale: the scale of its energies. The default, `PBE`, is that of models of Materials Project data; give
-            another name for others, such as ``"MatPES-r2SCAN"``.
-        aggregation: how the model was trained; see `load_matgl`.
-        device: a torch device, such as ``"cpu"`` or ``"cuda"``.
-        precision: ``"float32"`` or ``"float64"``.
-        max_edges: bonds evaluated together.
-        graph_workers: processes that build graphs, by default none on a CPU and one per core else.
-        progress: show a bar with the time left on long lists.
-
-    Raises:
-        ValueError: if ``precision`` is another, or ``max_edges`` is not positive. The first call raises what
-            `load_matgl` does, and ValueError if the model is no potential.
-    """
+class _MatglModel:
+    """What potentials and property models share: files, device, and how structures are put into batches."""
 
     model: str | Path
-    scale: str = PBE
     aggregation: Aggregation = "auto"
     device: str = "cpu"
     precision: str = "float32"
@@ -57,83 +40,86 @@ class MatglPotential:
 
     @property
     def name(self) -> str:
-        """The name of the model: the last part of its path or name."""
-        return Path(self.model).name
+        """The name of the model: the last part of its path or name; of a folder also the digest of its weights."""
+        return name_of_file(Path(self.model).name, Path(self.model) / "state.pt")
 
-    def energies(self, atoms: "Sequence[Atoms]") -> Energies:
-        """Return the energies of periodic structures; one that fails gets NaN and a reason and harms no other."""
-        return as_energies(*self._run(atoms, forces=False))
-
-    def forces(self, atoms: "Sequence[Atoms]") -> Forces:
-        """Return energies, forces and stress; a structure that fails gets NaN and a reason and harms no other."""
-        return as_forces(atoms, *self._run(atoms, forces=True))
-
-    def _run(self, atoms: "Sequence[Atoms]", forces: bool) -> tuple[list[Any], NDArray[np.object_]]:
+    def _run(
+        self, atoms: "Sequence[Atoms]", is_potential: bool, max_edges: int, **options: Any
+    ) -> tuple[list[Any], NDArray[np.object_]]:
         return run_in_batches(
             atoms,
-            partial(self._graph_model, forces),
+            partial(self._graph_model, is_potential, options),
             device=self.device,
-            max_edges=max(self.max_edges // 4, 1) if forces else self.max_edges,
+            max_edges=max(max_edges, 1),
             graph_workers=self.graph_workers,
             progress=self.progress,
             label=self.name,
         )
 
-    def _graph_model(self, forces: bool) -> GraphModel:
+    def _graph_model(self, is_potential: bool, options: dict[str, Any]) -> GraphModel:
         model = load_model(str(self.model), self.aggregation, self.device, self.precision)
-        if not hasattr(model, "calc_forces"):
-            raise ValueError(f"model {self.model} is a property model, no potential: it belongs into rewards.Property")
-        network = _Kind(tuple(model.model.element_types), float(model.model.cutoff))
-        return GraphModel(
-            partial(graph_of, network=network, precision=self.precision),
-            partial(evaluate_graphs, model, device=self.device, forces=forces),
-        )
-
-
-@dataclass(frozen=True)
-class MatglProperty:
-    """A property model of matgl: crystals -> one or several numbers. Loaded with the first call, once per process.
-
-    Args:
-        model: a folder, or a name that matgl fetches from Hugging Face; see `load_matgl`.
-        state: the label of a model with states: MEGNet's multi-fidelity band gaps have 0 for PBE, 1 for GLLB-SC, 2 for
-            HSE and 3 for SCAN. Other models ignore it.
-        aggregation, device, precision, max_edges, graph_workers, progress: as for `MatglPotential`.
-    """
-
-    model: str | Path
-    state: int = 0
-    aggregation: Aggregation = "auto"
-    device: str = "cpu"
-    precision: str = "float32"
-    max_edges: int = 20_000
-    graph_workers: int | None = None
-    progress: bool = False
-
-    def __call__(self, atoms: "Sequence[Atoms]") -> tuple[NDArray[np.float64], NDArray[np.object_]]:
-        """Return predictions (B, outputs), NaN where there is none, and the reasons (B,)."""
-        results, failures = run_in_batches(
-            atoms,
-            self._graph_model,
-            device=self.device,
-            max_edges=self.max_edges,
-            graph_workers=self.graph_workers,
-            progress=self.progress,
-            label=Path(self.model).name,
-        )
-        width = max((len(r) for r in results if r is not None), default=1)
-        return np.array([np.full(width, np.nan) if r is None else r for r in results]).reshape(-1, width), failures
-
-    def _graph_model(self) -> GraphModel:
-        model = load_model(str(self.model), self.aggregation, self.device, self.precision)
-        if hasattr(model, "calc_forces"):
-            raise ValueError(f"model {self.model} is a potential, no property model")
+        if hasattr(model, "calc_forces") != is_potential:
+            kinds = ("a property model, no potential", "a potential, no property model")
+            raise ValueError(f"model {self.model} is {kinds[not is_potential]}")
         inner = getattr(model, "model", model)
         network = _Kind(tuple(inner.element_types), float(inner.cutoff))
         return GraphModel(
             partial(graph_of, network=network, precision=self.precision),
-            partial(evaluate_graphs, model, device=self.device, state=self.state),
+            partial(evaluate_graphs, model, device=self.device, **options),
         )
+
+
+@dataclass(frozen=True)
+class MatglPotential(_MatglModel):
+    """A potential of matgl: M3GNet, TensorNet and others. Loaded with the first call, once per process.
+
+    Args:
+        model: a folder, or a name that matgl fetches from Hugging Face; see `load_matgl`.
+        aggregation: how the model was trained; see `load_matgl`.
+        device: a torch device, such as ``"cpu"`` or ``"cuda"``.
+        precision: ``"float32"`` or ``"float64"``.
+        max_edges: bonds evaluated together.
+        graph_workers: processes that build graphs, by default none on a CPU and one per core else.
+        progress: show a bar with the time left on long lists.
+        scale: the scale of its energies. The default, `PBE`, is that of models of Materials Project data; give
+            another name for others, such as ``"MatPES-r2SCAN"``.
+
+    Raises:
+        ValueError: if ``precision`` is another, or ``max_edges`` is not positive. The first call raises what
+            `load_matgl` does, and ValueError if the model is no potential.
+    """
+
+    scale: str = PBE
+
+    def energies(self, atoms: "Sequence[Atoms]") -> Energies:
+        """Return the energies of periodic structures; one that fails gets NaN and a reason and harms no other."""
+        return as_energies(*self._run(atoms, True, self.max_edges, forces=False))
+
+    def forces(self, atoms: "Sequence[Atoms]") -> Forces:
+        """Return energies, forces and stress; a structure that fails gets NaN and a reason and harms no other."""
+        return as_forces(atoms, *self._run(atoms, True, self.max_edges // 4, forces=True))
+
+
+@dataclass(frozen=True)
+class MatglProperty(_MatglModel):
+    """A property model of matgl: crystals -> one or several numbers. Loaded with the first call, once per process.
+
+    Args:
+        model, aggregation, device, precision, max_edges, graph_workers, progress: as for `MatglPotential`.
+        state: the label of a model with states: MEGNet's multi-fidelity band gaps have 0 for PBE, 1 for GLLB-SC, 2 for
+            HSE and 3 for SCAN. Other models ignore it.
+
+    Raises:
+        ValueError: as `MatglPotential` does; the first call if the model is a potential.
+    """
+
+    state: int = 0
+
+    def __call__(self, atoms: "Sequence[Atoms]") -> tuple[NDArray[np.float64], NDArray[np.object_]]:
+        """Return predictions (B, outputs), NaN where there is none, and the reasons (B,)."""
+        results, failures = self._run(atoms, False, self.max_edges, state=self.state)
+        width = max((len(r) for r in results if r is not None), default=1)
+        return np.array([np.full(width, np.nan) if r is None else r for r in results]).reshape(-1, width), failures
 
 
 @dataclass(frozen=True)

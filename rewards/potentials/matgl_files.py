@@ -6,7 +6,6 @@ file is asked for values that are known (`_KNOWN_ENERGIES`, `_KNOWN_GAPS`) under
 """
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -208,8 +207,3 @@ def _classes() -> dict[tuple[str, str], type]:
 
 
 _known_classes: dict[tuple[str, str], type] = {}
-
-
-def is_local(model: str | Path) -> bool:
-    """Say if a model is a folder on this machine."""
-    return os.path.isdir(model)

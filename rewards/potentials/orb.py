@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rewards.potentials.batching import GraphModel, checked_edges, run_in_batches
-from rewards.potentials.interface import PBE, Energies, Forces, as_energies, as_forces
+from rewards.potentials.interface import PBE, Energies, Forces, as_energies, as_forces, name_of_file
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -64,8 +64,8 @@ class OrbPotential:
 
     @property
     def name(self) -> str:
-        """The name of the model."""
-        return self.model
+        """The name of the model; with weights from a file, the digest of the file too."""
+        return self.model if self.weights is None else name_of_file(self.model, Path(self.weights))
 
     @property
     def scale(self) -> str:

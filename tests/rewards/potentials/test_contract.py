@@ -32,6 +32,7 @@ def test_chgnet():
 
 def test_matgl(random_models):
     check_potential(MatglPotential(random_models / "pes"))
+    check_potential(MatglPotential(random_models / "pes", precision="float64"), large=False, derivative_tolerance=2e-3)
 
 
 @pytest.mark.parametrize(

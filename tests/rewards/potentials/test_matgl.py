@@ -107,22 +107,6 @@ def test_energies_forces_and_stress_are_those_of_matgls_own_calculator_one_by_on
         np.testing.assert_allclose(found.stress[row], one.get_stress(voigt=False), atol=1e-4)
 
 
-def test_forces_and_stress_are_derivatives_of_the_energy(random_models, atoms):
-    potential = MatglPotential(random_models / "pes", precision="float64")
-    one, h = atoms[1], 1e-3
-    found = potential.forces([one])
-    ends = [one.copy() for _ in range(4)]
-    ends[0].positions[2, 1] += h
-    ends[1].positions[2, 1] -= h
-    strain = np.zeros((3, 3))
-    strain[0, 2] = strain[2, 0] = h / 2
-    ends[2].set_cell(one.cell.array @ (np.eye(3) + strain), scale_atoms=True)
-    ends[3].set_cell(one.cell.array @ (np.eye(3) - strain), scale_atoms=True)
-    e = potential.energies(ends).total
-    assert found.forces[0][2, 1] == pytest.approx(-(e[0] - e[1]) / (2 * h), abs=1e-4)
-    assert found.stress[0][0, 2] == pytest.approx((e[2] - e[3]) / (2 * h) / one.get_volume(), abs=1e-6)
-
-
 def test_property_models_are_matgls_own_prediction_one_by_one(random_models, crystals):
     model, atoms = load_matgl(random_models / "six"), crystals[:4].to_atoms()
     values, failures = MatglProperty(random_models / "six")(atoms)
@@ -140,6 +124,19 @@ def test_structures_that_fail_harm_no_other_and_pickles_are_small(random_models,
     assert "no two atoms are within 5 Å" in found.failures[0]
     assert "does not know Og" in found.failures[5]
     assert len(pickle.dumps(potential)) < 700
+
+
+def test_models_in_folders_of_one_name_have_different_names(random_models, tmp_path):
+    import shutil
+
+    one, other = tmp_path / "a" / "model", tmp_path / "b" / "model"
+    for folder in (one, other):
+        shutil.copytree(random_models / "pes", folder)
+    assert MatglPotential(one).name == MatglPotential(other).name
+    state = torch.load(other / "state.pt", weights_only=True)
+    torch.save({name: value * 1.01 for name, value in state.items()}, other / "state.pt")
+    assert MatglPotential(one).name != MatglPotential(other).name
+    assert MatglPotential(one).name.startswith("model@")
 
 
 def test_loading_leaves_the_settings_of_torch_as_found(random_models):

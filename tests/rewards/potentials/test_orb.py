@@ -42,23 +42,6 @@ def test_energies_forces_and_stress_are_those_of_orbs_own_calculator_one_by_one(
         np.testing.assert_allclose(found.stress[row], one.get_stress(voigt=False), atol=1e-4)
 
 
-def test_conservative_forces_and_stress_are_derivatives_of_the_energy(orb_weights, atoms):
-    name = "orb-v3-conservative-20-mpa"
-    potential = OrbPotential(name, weights=orb_weights / f"{name}.ckpt", precision="float64")
-    one, h = atoms[0], 1e-3
-    found = potential.forces([one])
-    ends = [one.copy() for _ in range(4)]
-    ends[0].positions[0, 1] += h
-    ends[1].positions[0, 1] -= h
-    strain = np.zeros((3, 3))
-    strain[0, 2] = strain[2, 0] = h / 2
-    ends[2].set_cell(one.cell.array @ (np.eye(3) + strain), scale_atoms=True)
-    ends[3].set_cell(one.cell.array @ (np.eye(3) - strain), scale_atoms=True)
-    e = potential.energies(ends).total
-    assert found.forces[0][0, 1] == pytest.approx(-(e[0] - e[1]) / (2 * h), abs=1e-4)
-    assert found.stress[0][0, 2] == pytest.approx((e[2] - e[3]) / (2 * h) / one.get_volume(), abs=1e-5)
-
-
 def test_loading_leaves_dtype_precision_and_random_state_as_found(orb_weights, atoms):
     load_orb.cache_clear()
     before = torch.get_default_dtype(), torch.get_float32_matmul_precision(), torch.get_rng_state()
