@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crystal_env.crystal import CrystalBatch
 from crystal_env.state import CrystalStates
-from crystal_env.wyckoff import tables
+from crystal_env.wyckoff import N_SLOTS, tables
 
 
 class Tokens(NamedTuple):
@@ -47,7 +47,7 @@ class Tokens(NamedTuple):
     @classmethod
     def from_states(cls, states: CrystalStates, dtype: torch.dtype, device: torch.device) -> Self:
         """Return unfinished crystals as tensors, as far as they are decided; the lattice is left out."""
-        rows, n = np.arange(len(states)), int(states.site.max(initial=0)) + 2
+        rows, n = np.arange(len(states)), min(int(states.site.max(initial=0)) + 2, N_SLOTS)
         every = np.repeat(rows, n), np.tile(np.arange(n), len(rows))
         W, A, XYZ = states.site_of(*every)
         return cls(
