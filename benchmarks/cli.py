@@ -9,8 +9,7 @@ from tyro.conf import OmitArgPrefixes
 import agents.cli
 import rewards.cli
 import rewards.property_train
-from benchmarks import demo
-from benchmarks.evaluate import EvaluateConfig, evaluate
+from benchmarks import benchmark_cli, demo, evaluate_cli
 
 _AGENTS = {
     "sample": "Draw crystals of a model: CIF files and a table.",
@@ -23,6 +22,7 @@ _AGENTS = {
 }
 COMMANDS = _AGENTS | {
     "evaluate": "Say what crystals of any generator are worth, side by side.",
+    "benchmark": "Run an agent on a task of the benchmark, and compare.",
     "demo": "Teach the base model to draw more stable crystals, in five minutes.",
     "hull": "Build, inspect and check convex hulls.",
     "property": "Train a property model on structures and targets.",
@@ -38,10 +38,13 @@ def main(args: Sequence[str] | None = None) -> None:
             rewards.cli.main(rest or ["--help"])
         elif command == "property":
             rewards.property_train.main(rest or ["train", "--help"])
+        elif command == "benchmark":
+            benchmark_cli.main(rest)
         elif command == "demo":
             tyro.cli(demo.main, prog="crystalgen demo", args=rest, config=(OmitArgPrefixes,))
         elif command == "evaluate":
-            evaluate(tyro.cli(EvaluateConfig, prog="crystalgen evaluate", args=rest, config=(OmitArgPrefixes,)))
+            config = evaluate_cli.EvaluateConfig
+            evaluate_cli.main(tyro.cli(config, prog="crystalgen evaluate", args=rest, config=(OmitArgPrefixes,)))
         elif command in _AGENTS:
             agents.cli.main(command, rest or ["--help"])
         elif command in ("--help", "-h", "help"):
@@ -54,7 +57,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _help() -> str:
     lines = ["usage: crystalgen COMMAND ...", "", "Each command explains itself with --help.", ""]
-    lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines += [f"  {name:<11}{text}" for name, text in COMMANDS.items()]
     return "\n".join(lines)
 
 

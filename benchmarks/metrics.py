@@ -5,38 +5,47 @@ was drawn, without relaxation. S.U.N. counts one after the other: the stable one
 these those that the reference does not have. Every crystal that was drawn is in the denominator. Structures are the
 same by pymatgen's ``StructureMatcher`` with its defaults, among crystals of one reduced formula; no space group is
 compared. As that relation is not transitive, crystals are gone through in a fixed order, by energy, then by their text.
+What the grammar cannot write down is judged as a structure, by the same rules (`benchmarks.foreign`).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.foreign import text_of, verdicts
 from crystal_env import Crystal, CrystalBatch
 from crystal_env.reward import Reward, Scorer
 from rewards import EnergyAboveHull, Validity
-from rewards.matching import is_novel, reduced_formulas, structure_labels
+from rewards.matching import Structures, is_novel, reduced_formulas, structure_labels
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 _STABLE = 0.1  # eV/atom
 _GAP = 0.2  # eV/atom: deeper below the hull, the hull lacks a phase or the potential fails
 _ON_HULL = 1e-4  # eV/atom: float32 noise of the energy of a phase that is on the hull
 _CHUNK = 64
+_MANY = 2000  # crystals whose symmetry is worth starting processes for
 _UNSCORED = 10.0  # eV/atom: what a crystal counts that could not be scored, as in the paper's reward
 
 
 class Examination(NamedTuple):
-    """What is known of B crystals.
+    """What is known of B crystals and structures.
 
     Attributes:
-        crystals: the crystals.
+        crystals: the crystals, all B or as many as the grammar can write down.
         structural (B,): whether no atoms are closer than 0.5 Å.
         compositional (B,): whether charges can be neutral, by SMACT.
         found (B,): whether the symmetry search finds the space group that was asked for.
         e_above_hull (B,): in eV/atom, NaN where it could not be computed.
         label (B,): row of the first crystal of the same structure.
         novel (B,): whether no training crystal has the same structure.
+        foreign: the structures that are no crystals; their rows come after those of the crystals.
+        foreign_group: the space groups that the symmetry search finds for these at 0.01 Å, 0 if none.
     """
 
     crystals: CrystalBatch
@@ -46,6 +55,21 @@ class Examination(NamedTuple):
     e_above_hull: NDArray[np.float64]
     label: NDArray[np.int64]
     novel: NDArray[np.bool_]
+    foreign: "Sequence[Structure] | NDArray[Any]" = ()
+    foreign_group: NDArray[np.int64] = np.zeros(0, np.int64)
+
+    def groups(self) -> NDArray[np.int64]:
+        """Return the space groups (B,), 0 where there is none."""
+        return np.concatenate([self.crystals.G, np.asarray(self.foreign_group, np.int64)])
+
+    def structures(self) -> Structures:
+        """Return the B crystals and structures as what `rewards.matching` compares."""
+        return joined(self.crystals, self.foreign)
+
+
+def joined(crystals: CrystalBatch, foreign: "Sequence[Structure] | NDArray[Any]") -> Structures:
+    """Return crystals followed by structures."""
+    return crystals if not len(foreign) else [*crystals.to_structures(primitive=True), *foreign]
 
 
 def examine(
@@ -54,6 +78,7 @@ def examine(
     energy: Reward | None = None,
     name: str = "crystals",
     n_jobs: int | None = 1,
+    foreign: "Sequence[Structure]" = (),
 ) -> Examination:
     """Look at crystals from all sides; one that breaks a tool counts against it and does not stop the others.
 
@@ -62,37 +87,63 @@ def examine(
         training: crystals that are not novel.
         energy: reward with the term ``e_above_hull``, by default `rewards.EnergyAboveHull`.
         name: of the crystals, for the progress bars.
-        n_jobs: processes that compare structures, None for one a core.
+        n_jobs: processes that search for symmetry and compare structures, None for one a core.
+        foreign: structures that are no crystals of the grammar, looked at as well.
     """
     validity = Validity()(crystals).terms
-    energies = energies_above_hull(crystals, energy or EnergyAboveHull(), name)
+    energy = energy or EnergyAboveHull()
+    theirs = verdicts(foreign, energy)
+    energies = np.concatenate([energies_above_hull(crystals, energy, name), theirs.e_above_hull])
+    structures = joined(crystals, foreign)
     return Examination(
         crystals,
-        validity["structural"] > 0,
-        validity["compositional"] > 0,
-        space_group_found(crystals, name),
+        np.concatenate([validity["structural"] > 0, theirs.structural]),
+        np.concatenate([validity["compositional"] > 0, theirs.compositional]),
+        np.concatenate([space_group_found(crystals, name, n_jobs), theirs.group > 0]),
         energies,
-        structure_labels(crystals, name, fixed_order(crystals, energies), n_jobs),
-        is_novel(crystals, training, name, n_jobs),
+        structure_labels(structures, name, fixed_order(structures, energies), n_jobs),
+        is_novel(structures, training, name, n_jobs),
+        foreign,
+        theirs.group,
     )
 
 
-def fixed_order(crystals: CrystalBatch, energies: NDArray[np.float64]) -> NDArray[np.int64]:
+def fixed_order(structures: Structures, energies: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the rows (B,) by energy above the hull (B,), those without one last, and then by their text."""
-    texts = np.array([str(crystal) for crystal in crystals] or [""], str)[: len(crystals)]
-    return np.lexsort((texts, energies))  # NaN sorts last
+    texts = [str(one) if isinstance(one, Crystal) else text_of(one) for one in structures]
+    return np.lexsort((np.array(texts or [""], str)[: len(texts)], energies))  # NaN sorts last
 
 
-def space_group_found(crystals: CrystalBatch, name: str = "crystals") -> NDArray[np.bool_]:
-    """Return whether the symmetry search, at 0.01 Å, gives crystals their own space group (B,)."""
-    found = np.zeros(len(crystals), bool)
-    for row, atoms in enumerate(tqdm(crystals.to_atoms(), desc=f"{name}: symmetry", unit="crystal")):
-        try:
-            crystal = Crystal.from_structure(atoms, symprec=0.01)
-        except ValueError:  # such as overlapping atoms: not found
-            continue
-        found[row] = crystals.G[row] == crystal.G
-    return found
+def space_group_found(
+    crystals: CrystalBatch, name: str = "crystals", n_jobs: int | None = 1, symprec: float = 0.01
+) -> NDArray[np.bool_]:
+    """Return whether the symmetry search, by default at 0.01 Å, gives crystals their own space group (B,)."""
+    return detected_groups(crystals, name, n_jobs, symprec) == crystals.G
+
+
+def detected_groups(
+    crystals: CrystalBatch, name: str = "crystals", n_jobs: int | None = 1, symprec: float = 0.01
+) -> NDArray[np.int64]:
+    """Return the space groups (B,) that the symmetry search finds, 0 where there is none, as for overlapping atoms."""
+    from joblib import Parallel, delayed
+
+    starts = range(0, len(crystals), _CHUNK)
+    parallel = Parallel(n_jobs=1 if len(crystals) < _MANY else n_jobs or -1, return_as="generator")
+    parts = parallel(delayed(_detected)(crystals[start : start + _CHUNK], symprec) for start in starts)
+    groups = [np.zeros(0, np.int64)]
+    with tqdm(total=len(crystals), desc=f"{name}: symmetry", unit="crystal") as bar:
+        for part in parts:
+            groups.append(part)
+            bar.update(len(part))
+    return np.concatenate(groups)
+
+
+def _detected(crystals: CrystalBatch, symprec: float) -> NDArray[np.int64]:
+    groups = np.zeros(len(crystals), np.int64)
+    for row, atoms in enumerate(crystals.to_atoms()):
+        with suppress(ValueError):
+            groups[row] = Crystal.from_structure(atoms, symprec).G
+    return groups
 
 
 def energies_above_hull(crystals: CrystalBatch, energy: Reward, name: str = "crystals") -> NDArray[np.float64]:
@@ -124,7 +175,7 @@ def summarise(sample: Examination, unreadable: int = 0) -> dict[str, Any]:
         "valid": (sample.structural & sample.compositional).sum(),
         "unique": len(np.unique(sample.label)),
         "novel": sample.novel.sum(),
-        "in P1": (sample.crystals.G == 1).sum(),
+        "in P1": (sample.groups() == 1).sum(),
         "space group found again": sample.found.sum(),
         "scored": scored.sum(),
         "stable (≤ 0.1 eV/atom)": stable.sum(),
@@ -151,7 +202,7 @@ def summarise(sample: Examination, unreadable: int = 0) -> dict[str, Any]:
             "mean e_above_hull, unscored 10": bootstrap(clipped),
         },
         "mean e_above_hull, unscored 10": float(clipped.mean()) if total else None,
-        "variety": variety(sample.crystals),
+        "variety": variety(sample.crystals, sample.foreign, sample.foreign_group),
     }
 
 
@@ -161,16 +212,21 @@ def first_of_each(sample: Examination, chosen: NDArray[np.bool_]) -> NDArray[np.
     return rows[np.unique(sample.label[rows], return_index=True)[1]]
 
 
-def variety(crystals: CrystalBatch) -> dict[str, float]:
+def variety(
+    crystals: CrystalBatch,
+    foreign: "Sequence[Structure] | NDArray[Any]" = (),
+    foreign_group: "Sequence[int] | NDArray[np.int64]" = (),
+) -> dict[str, float]:
     """Return how many formulas, prototypes, groups and elements crystals have, and what the most common one makes up.
 
-    A prototype is a group with the letters of its sites, up to the normaliser. Entropies are in nats.
+    A prototype is a group with the letters of its sites, up to the normaliser; elements are those of the sites.
+    Structures that are no crystals count in formulas and groups only. Entropies are in nats.
     """
     keys = [crystal.key().split("-") for crystal in crystals]
     kinds: dict[str, list[Any]] = {
-        "formulas": reduced_formulas(crystals),
+        "formulas": reduced_formulas(crystals) + reduced_formulas(list(foreign)),
         "prototypes": ["-".join(sorted(key[1::2], key=key[1::2].index)) + key[0] for key in keys],
-        "space groups": crystals.G.tolist(),
+        "space groups": [*crystals.G.tolist(), *np.asarray(foreign_group, int).tolist()],
         "elements": crystals.A[crystals.A > 0].tolist(),
     }
     numbers = {}

@@ -17,7 +17,7 @@ from tyro.conf import Positional
 from agents import CrystalFormer
 from agents.run_folder import RunFolder
 from benchmarks.divergence import kl_divergence
-from benchmarks.evaluate import plot
+from benchmarks.evaluate_cli import plot
 from benchmarks.metrics import Examination, examine, summarise, table
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import data_folder, load_crystals

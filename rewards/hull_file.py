@@ -46,6 +46,11 @@ class HullData(NamedTuple):
     provenance: Provenance
 
 
+def hull_path(source: str | Path) -> Path:
+    """Return the file of a hull that the package ships, by its name, or the given path."""
+    return _DATA / f"hull-{source}.npz" if str(source) in shipped_hulls() else Path(source)
+
+
 def shipped_hulls() -> list[str]:
     """Return the names of the hulls in the package."""
     return sorted(path.stem.removeprefix("hull-") for path in _DATA.glob("hull-*.npz"))
@@ -69,7 +74,7 @@ def read_hull(source: str | Path) -> HullData:
     Raises:
         ValueError: if there is no such hull, or the file is none.
     """
-    path = _DATA / f"hull-{source}.npz" if str(source) in shipped_hulls() else Path(source)
+    path = hull_path(source)
     if not path.is_file():
         raise ValueError(f"hull must be a file or one of {shipped_hulls()}, got {str(source)!r}")
     try:

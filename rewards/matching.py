@@ -3,19 +3,32 @@
 The matcher has its defaults (ltol 0.2, stol 0.3, 5 degrees, volumes scaled), cells are primitive, and no space group is
 compared: only 7 % of the pairs that match inside MP-20 share one. The relation is neither transitive nor, now and then,
 symmetric, so whoever goes through crystals has to say in which order.
+
+Verdicts are those of the plain double loop over ``StructureMatcher().fit``. What is left out cannot change one: pairs
+of different formulas, which the matcher refuses first of all; the reduction of a cell to Niggli's and to a primitive
+one, which is done once for each crystal and not once for each pair; pairs of reduced cells with different numbers of
+atoms, which the matcher refuses before it looks at an atom; and crystals that agree to the last bit with one before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
+from crystal_env.wyckoff import N_ELEMENTS
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+Structures: TypeAlias = "CrystalBatch | Sequence[Structure]"
+"""Crystals, or any structures, of elements without charges or properties."""
+
+_MIN_THICKNESS = 0.1  # Å
+_PIECE = 64  # crystals of one formula that a process compares with the reference at a time
+_WORTH_IT = 2000  # comparisons, about as long as it takes to start processes
 
 
 class Reference:
@@ -33,24 +46,30 @@ class Reference:
         """Reduced formula -> rows of its crystals."""
         return rows_by_formula(self.crystals)
 
-    def contains(self, crystals: CrystalBatch, name: str | None = None, n_jobs: int | None = 1) -> NDArray[np.bool_]:
+    def contains(self, crystals: Structures, name: str | None = None, n_jobs: int | None = 1) -> NDArray[np.bool_]:
         """Return whether any crystal of the reference has the same structure (B,).
 
         Args:
             crystals: B crystals.
             name: of the crystals, for a progress bar; None shows none.
-            n_jobs: processes, None for one a core.
+            n_jobs: processes, None for one a core; few comparisons are done in this one.
         """
         found = np.zeros(len(crystals), bool)
-        parts = [(rows, self.rows[key]) for key, rows in rows_by_formula(crystals).items() if key in self.rows]
-        jobs = [(crystals[rows], self.crystals[known]) for rows, known in parts]
-        for (rows, _), alike in zip(parts, _in_parallel(_alike_any, jobs, n_jobs, name, "novelty"), strict=True):
+        parts = [
+            (rows[start : start + _PIECE], self.rows[key])
+            for key, rows in rows_by_formula(crystals).items()
+            if key in self.rows
+            for start in range(0, len(rows), _PIECE)
+        ]
+        jobs = [(_of(crystals, rows), self.crystals[known]) for rows, known in parts]
+        work = [len(rows) * len(known) for rows, known in parts]
+        for (rows, _), alike in zip(parts, _in_parallel(_alike_any, jobs, work, n_jobs, name, "novelty"), strict=True):
             found[rows] = alike
         return found
 
 
 def structure_labels(
-    crystals: CrystalBatch,
+    crystals: Structures,
     name: str | None = None,
     order: NDArray[np.int64] | None = None,
     n_jobs: int | None = 1,
@@ -61,32 +80,42 @@ def structure_labels(
         crystals: B crystals.
         name: of the crystals, for a progress bar; None shows none.
         order: (B,) rows in the order in which they are gone through, by default as they are listed.
-        n_jobs: processes, None for one a core.
+        n_jobs: processes, None for one a core; few comparisons are done in this one.
     """
     labels = np.arange(len(crystals))
     order = labels.copy() if order is None else order
-    several = [order[rows] for rows in rows_by_formula(crystals[order]).values() if len(rows) > 1]
-    jobs = [(crystals[rows], CrystalBatch.empty()) for rows in several]
-    for rows, found in zip(several, _in_parallel(_first_alike, jobs, n_jobs, name, "uniqueness"), strict=True):
+    several = [order[rows] for rows in rows_by_formula(_of(crystals, order)).values() if len(rows) > 1]
+    jobs = [(_of(crystals, rows), CrystalBatch.empty()) for rows in several]
+    work = [len(rows) * (len(rows) - 1) // 2 for rows in several]
+    for rows, found in zip(several, _in_parallel(_first_alike, jobs, work, n_jobs, name, "uniqueness"), strict=True):
         labels[rows] = rows[found]
     return labels
 
 
 def is_novel(
-    crystals: CrystalBatch, training: CrystalBatch, name: str | None = None, n_jobs: int | None = 1
+    crystals: Structures, training: CrystalBatch, name: str | None = None, n_jobs: int | None = 1
 ) -> NDArray[np.bool_]:
     """Return whether no training crystal of the same reduced formula has the same structure (B,)."""
     return ~Reference(training).contains(crystals, name, n_jobs)
 
 
-def reduced_formulas(crystals: CrystalBatch) -> list[bytes]:
+def compositions(crystals: Structures) -> NDArray[np.int64]:
+    """Return atoms per element (B, 119) of the primitive cells of crystals, of structures as they are."""
+    if isinstance(crystals, CrystalBatch):
+        return crystals.composition()
+    numbers = [structure.atomic_numbers for structure in crystals]
+    counts = [np.bincount(z, minlength=N_ELEMENTS + 1) for z in numbers]
+    return np.array(counts, np.int64).reshape(-1, N_ELEMENTS + 1)
+
+
+def reduced_formulas(crystals: Structures) -> list[bytes]:
     """Return the reduced formulas of crystals, as the bytes of their amounts."""
-    counts = crystals.composition()
+    counts = compositions(crystals)
     counts //= np.maximum(np.gcd.reduce(counts, axis=1, keepdims=True), 1)
     return [row.tobytes() for row in counts.astype(np.int16)]
 
 
-def rows_by_formula(crystals: CrystalBatch) -> dict[bytes, NDArray[np.int64]]:
+def rows_by_formula(crystals: Structures) -> dict[bytes, NDArray[np.int64]]:
     """Return reduced formula -> rows of the crystals that have it."""
     rows: dict[bytes, list[int]] = {}
     for row, formula in enumerate(reduced_formulas(crystals)):
@@ -96,45 +125,99 @@ def rows_by_formula(crystals: CrystalBatch) -> dict[bytes, NDArray[np.int64]]:
 
 def same(structure: "Structure", other: "Structure") -> bool:
     """Return whether the matcher takes two structures for the same."""
+    return same_reduced(reduced_cell(structure), reduced_cell(other))
+
+
+def reduced_cell(structure: "Structure") -> "Structure | None":
+    """Return a structure in the cell in which the matcher compares it.
+
+    It is None, like no other, where two faces of the cell are less than 0.1 Å apart, with which the matcher would go
+    through millions of lattice vectors, or where the cell cannot be reduced.
+    """
+    lattice = structure.lattice.matrix
+    areas = np.linalg.norm(np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]]), axis=1)
+    if not abs(np.linalg.det(lattice)) >= _MIN_THICKNESS * areas.max():  # neither for numbers that are not finite
+        return None
+    try:
+        return structure.get_reduced_structure().get_primitive_structure()
+    except (ValueError, ArithmeticError, IndexError):
+        return None
+
+
+def same_reduced(cell: "Structure | None", other: "Structure | None") -> bool:
+    """Return whether the matcher takes two structures, as `reduced_cell` gives them, for the same."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
+    if cell is None or other is None or len(cell) != len(other):
+        return False
     try:
-        return bool(StructureMatcher().fit(structure, other))
-    except (ValueError, ArithmeticError, IndexError):  # cells so flat that they cannot be reduced
+        return bool(StructureMatcher().fit(cell, other, skip_structure_reduction=True))
+    except (ValueError, ArithmeticError, IndexError):  # cells so flat that they cannot be compared
         return False
 
 
-def _first_alike(crystals: CrystalBatch, _: CrystalBatch) -> NDArray[np.int64]:
+def _of(crystals: Structures, rows: NDArray[np.int64]) -> Structures:
+    """Return the crystals of rows (n,)."""
+    return crystals[rows] if isinstance(crystals, CrystalBatch) else [crystals[row] for row in rows]
+
+
+def _distinct(crystals: Structures) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows (k,) of the first of crystals that agree to the last bit, and the place (B,) of each of all."""
+    if not isinstance(crystals, CrystalBatch):
+        return np.arange(len(crystals)), np.arange(len(crystals))
+    first, place = crystals.distinct()
+    order = np.argsort(first)
+    return first[order], np.argsort(order)[place]
+
+
+def _reduced_cells(crystals: Structures) -> "list[Structure | None]":
+    structures = crystals.to_structures(primitive=True) if isinstance(crystals, CrystalBatch) else crystals
+    return [reduced_cell(structure) for structure in structures]
+
+
+def _first_alike(crystals: Structures, _: CrystalBatch) -> NDArray[np.int64]:
     """Return for every crystal (B,) the place of the first one that is alike and was not alike another before."""
-    structures, labels = crystals.to_structures(primitive=True), np.arange(len(crystals))
-    distinct: list[int] = []
-    for row, structure in enumerate(structures):
-        labels[row] = next((first for first in distinct if same(structure, structures[first])), row)
+    first, place = _distinct(crystals)
+    cells, labels = _reduced_cells(_of(crystals, first)), np.arange(len(first))
+    representatives: list[int] = []
+    for row, cell in enumerate(cells):
+        labels[row] = next((one for one in representatives if same_reduced(cell, cells[one])), row)
         if labels[row] == row:
-            distinct.append(row)
-    return labels
+            representatives.append(row)
+    found = first[labels][place]
+    alone = np.array([cell is None for cell in cells], bool)[place]  # not even like itself
+    found[alone] = np.flatnonzero(alone)
+    return found
 
 
-def _alike_any(crystals: CrystalBatch, others: CrystalBatch) -> NDArray[np.bool_]:
+def _alike_any(crystals: Structures, others: CrystalBatch) -> NDArray[np.bool_]:
     """Return for every crystal (B,) whether any of the others is alike."""
-    known = others.to_structures(primitive=True)
-    return np.array([any(same(s, other) for other in known) for s in crystals.to_structures(primitive=True)], bool)
+    first, place = _distinct(crystals)
+    known = _reduced_cells(others)
+    cells = _reduced_cells(_of(crystals, first))
+    return np.array([any(same_reduced(cell, other) for other in known) for cell in cells], bool)[place]
 
 
 def _in_parallel(
-    work: Callable[[CrystalBatch, CrystalBatch], NDArray[Any]],
-    jobs: list[tuple[CrystalBatch, CrystalBatch]],
+    work: Callable[[Structures, CrystalBatch], NDArray[Any]],
+    jobs: list[tuple[Structures, CrystalBatch]],
+    comparisons: list[int],
     n_jobs: int | None,
     name: str | None,
     purpose: str,
 ) -> list[NDArray[Any]]:
-    """Return what work gives for every job, in order."""
-    if n_jobs == 1 and name is None:
-        return [work(*job) for job in jobs]
-    from joblib import Parallel, delayed
+    """Return what work gives for every job, in order; the longest jobs are begun first."""
     from tqdm import tqdm
 
-    results = Parallel(n_jobs=-1 if n_jobs is None else n_jobs, return_as="generator", batch_size=8)(
-        delayed(work)(*job) for job in jobs
-    )
-    return list(tqdm(results, total=len(jobs), desc=f"{name}: {purpose}", unit="formula", disable=name is None))
+    order = np.argsort(-np.array(comparisons, np.int64), kind="stable")
+    results: Iterable[NDArray[Any]]
+    if n_jobs == 1 or sum(comparisons) < _WORTH_IT:
+        results = (work(*jobs[job]) for job in order)
+    else:
+        from joblib import Parallel, delayed
+
+        parallel = Parallel(n_jobs=-1 if n_jobs is None else n_jobs, return_as="generator", batch_size=8)
+        results = parallel(delayed(work)(*jobs[job]) for job in order)
+    bar = tqdm(results, total=len(jobs), desc=f"{name}: {purpose}", unit="formula", disable=name is None)
+    found = dict(zip(order.tolist(), bar, strict=True))
+    return [found[job] for job in range(len(jobs))]

@@ -3,13 +3,14 @@
 import csv
 import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from pymatgen.io.cif import CifWriter
 
-from benchmarks import cli
-from benchmarks.evaluate import _names
-from crystal_env import Crystal, CrystalBatch
+from benchmarks import cli, evaluate
+from benchmarks.evaluate_cli import _names
+from crystal_env import Crystal, CrystalBatch, sample_masked
 
 SALT = "225-a-{0}-0-0-0-b-{1}-1/2-1/2-1/2-X-{2}-{2}-{2}-90-90-90"
 TEXTS = [
@@ -85,3 +86,51 @@ def test_no_crystal_is_no_reason_to_fail(files, tmp_path):
     CrystalBatch.empty().save(tmp_path / "empty.npz")
     cli.main(["evaluate", str(tmp_path / "empty.npz"), "--reference", str(files[2]), "--n-jobs", "1"])
     assert len(np.load(tmp_path / "empty.npz")["G"]) == 0
+
+
+def test_function_takes_structures_and_counts_what_is_none(files):
+    crystals = [Crystal.from_string(text) for text in TEXTS]
+    mixed = [crystals[0], crystals[1].to_structure(), None, crystals[2].to_atoms()]
+    made = evaluate(mixed, reference=[files[2]], weights={225: 1.0}, seconds=2.0, n_jobs=1)
+    assert list(made.summary["failures"]) == ["row 2"]
+    share = made.summary["shares"]["S.U.N. (≤ 0.1 eV/atom)"]
+    assert (share["count"], share["of"]) == (2, 4)
+    assert made.summary["S.U.N. per second"] == 1
+    assert made.summary["against"]["reference"].keys() == {"reference.npz"}
+    assert len(made.summary["against"]["hull"]["hull-mp20-chgnet.npz"]) == 64
+
+
+def test_relaxed_crystals_are_judged_too(files):
+    made = evaluate(files[1], reference=[files[2]], relax=3, n_jobs=1)
+    shares = {name: (entry["count"], entry["of"]) for name, entry in made.summary["relaxed"]["shares"].items()}
+    assert shares["space group survives"] == (3, 3)
+    assert shares["S.U.N. (≤ 0.1 eV/atom)"] == (2, 3)
+
+
+def test_known_answers(tmp_path):
+    """Rock salt shifted, doubled and permuted is one structure, with CsCl two; what is known is not novel."""
+    salt = Crystal.from_string(TEXTS[0]).to_structure()
+    shifted, doubled = salt.copy(), salt.copy()
+    shifted.translate_sites(range(len(shifted)), [0.1, 0.2, 0.3])
+    doubled.make_supercell([1, 1, 2])
+    permuted = salt.__class__.from_sites(salt.sites[::-1])
+    other = Crystal.from_string("221-a-Cs-0-0-0-b-Cl-1/2-1/2-1/2-X-4.12-4.12-4.12-90-90-90")
+    same = [salt, shifted, doubled, permuted]
+    alone = evaluate(same, reference=CrystalBatch.empty(), n_jobs=1).summary["shares"]
+    assert (alone["unique"]["count"], alone["novel"]["count"]) == (1, 4)
+    both = evaluate([*same, other], reference=other.to_batch(), n_jobs=1).summary["shares"]
+    assert (both["unique"]["count"], both["novel"]["count"]) == (2, 4)
+    replayed = evaluate([other, other], reference=other.to_batch(), n_jobs=1).summary["shares"]
+    assert replayed["novel"]["count"] == replayed["S.U.N. (≤ 0.1 eV/atom)"]["count"] == 0
+
+
+def test_random_play_is_hardly_ever_stable_unique_and_novel():
+    env = gym.make_vec("CrystalGen-v0", num_envs=100, reward=None, autoreset_mode="SameStep")
+    rng, made = np.random.default_rng(0), []
+    _, info = env.reset(seed=0)
+    while len(made) < 100:
+        _, _, terminated, _, info = env.step(sample_masked(info["action_mask"], rng))
+        if terminated.any():
+            made += list(info["final_info"]["crystal"][terminated])
+    shares = evaluate(made, reference=CrystalBatch.empty(), n_jobs=1).summary["shares"]
+    assert shares["S.U.N. (≤ 0.1 eV/atom)"]["share"] <= 0.02

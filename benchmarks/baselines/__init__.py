@@ -1,0 +1,71 @@
+"""The benchmark's baselines: one script each, a frozen dataclass whose fields are its settings.
+
+Any of them is an agent: ``crystalgen benchmark run stability --agent benchmarks.baselines:BestOfN``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.baselines.base_model import BaseModel
+    from benchmarks.baselines.base_model_relaxed import BaseModelRelaxed
+    from benchmarks.baselines.best_of_n import BestOfN
+    from benchmarks.baselines.element_substitution import ElementSubstitution
+    from benchmarks.baselines.genetic_algorithm import GeneticAlgorithm
+    from benchmarks.baselines.klppo_best import KLPPOBest
+    from benchmarks.baselines.klppo_paper import KLPPOPaper
+    from benchmarks.baselines.leave_one_out_reinforce import LeaveOneOutREINFORCE
+    from benchmarks.baselines.marginal_sampler import MarginalSampler
+    from benchmarks.baselines.maskable_ppo_crystalformer import MaskablePPOCrystalFormer
+    from benchmarks.baselines.maskable_ppo_mlp import MaskablePPOMLP
+    from benchmarks.baselines.mcmc import MCMC
+    from benchmarks.baselines.random_play import RandomPlay
+    from benchmarks.baselines.supervised_fine_tuning import SupervisedFineTuning
+    from benchmarks.baselines.token_ppo import TokenPPO
+
+__all__ = [
+    "MCMC",
+    "BaseModel",
+    "BaseModelRelaxed",
+    "BestOfN",
+    "ElementSubstitution",
+    "GeneticAlgorithm",
+    "KLPPOBest",
+    "KLPPOPaper",
+    "LeaveOneOutREINFORCE",
+    "MarginalSampler",
+    "MaskablePPOCrystalFormer",
+    "MaskablePPOMLP",
+    "RandomPlay",
+    "SupervisedFineTuning",
+    "TokenPPO",
+]
+
+_MODULES = {
+    "MCMC": "mcmc",
+    "BaseModel": "base_model",
+    "BaseModelRelaxed": "base_model_relaxed",
+    "BestOfN": "best_of_n",
+    "ElementSubstitution": "element_substitution",
+    "GeneticAlgorithm": "genetic_algorithm",
+    "KLPPOBest": "klppo_best",
+    "KLPPOPaper": "klppo_paper",
+    "LeaveOneOutREINFORCE": "leave_one_out_reinforce",
+    "MarginalSampler": "marginal_sampler",
+    "MaskablePPOCrystalFormer": "maskable_ppo_crystalformer",
+    "MaskablePPOMLP": "maskable_ppo_mlp",
+    "RandomPlay": "random_play",
+    "SupervisedFineTuning": "supervised_fine_tuning",
+    "TokenPPO": "token_ppo",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a baseline with its first use: random play needs no network."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,171 @@
+"""A genetic algorithm on crystals: the best of each space group are changed at random, and the better ones stay."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.baselines.element_substitution import SubstitutionPlayer
+from benchmarks.baselines.search import BestSeen, grammar_of
+from benchmarks.baselines.training_set import TRAINING_SET, TrainingSet, choose, load_training_set
+from benchmarks.baselines.units import iteration_size
+from benchmarks.play import keeps
+from benchmarks.session import Session
+from crystal_env.crystal import CrystalBatch
+from crystal_env.feasibility import Grammar
+from crystal_env.geometry import representatives
+from crystal_env.wyckoff import N_ELEMENTS, tables
+
+_PATIENCE = 50  # generations without a new crystal, after which nothing new is to be expected
+
+
+@dataclass(frozen=True)
+class GeneticAlgorithm:
+    """Breeds crystals, in each space group by itself, from known crystals with exchanged elements.
+
+    A child is a parent with one change: an element becomes another one or one of a second parent, two sites exchange
+    their elements, or the lattice or the coordinates are drawn anew around where they are. Parents are any of the best
+    ``parents`` of the space group among all crystals so far; where there is none, and for a share of each generation,
+    known crystals with exchanged elements take part (`ElementSubstitution`). Children that do not meet the task's
+    constraints are made again. What is drawn in the end are the best crystals met.
+
+    Attributes:
+        training_set: known crystals: a file, also one in the folder $CRYSTALGEN_DATA.
+        generations: that the budget is shared out to.
+        parents: best crystals of a space group that breed.
+        fresh: share of each generation that has no parent.
+        strain: standard deviation of the logarithm of a lattice length, and of an angle in radians.
+        shift: standard deviation of a coordinate's change, in fractions of an axis.
+        tries: times that a child is made before a crystal without parents takes its place.
+    """
+
+    training_set: str = TRAINING_SET
+    generations: int = 50
+    parents: int = 5
+    fresh: float = 0.05
+    strain: float = 0.05
+    shift: float = 0.05
+    tries: int = 10
+
+    def train(self, session: Session) -> BestSeen:
+        """Spend the budget, and return what draws."""
+        known, grammar = load_training_set(self.training_set), grammar_of(session.task)
+        newcomers = SubstitutionPlayer(known, grammar)
+        breeding = Breeding(self, session, known, newcomers, np.random.default_rng(session.seed))
+        size, idle = iteration_size(session.task, session.task.budget, self.generations), 0
+        while not session.oracle.spent and idle < _PATIENCE:
+            calls = session.oracle.calls
+            session.score(breeding.generation(grammar.draw_groups(size, breeding.rng)))
+            idle = 0 if session.oracle.calls > calls else idle + 1
+        return BestSeen(session, newcomers)
+
+
+class Breeding:
+    """Makes new crystals from those that the oracle was asked about."""
+
+    def __init__(
+        self,
+        settings: GeneticAlgorithm,
+        session: Session,
+        known: TrainingSet,
+        newcomers: SubstitutionPlayer,
+        rng: np.random.Generator,
+    ) -> None:
+        self.settings, self.session, self.known, self.rng = settings, session, known, rng
+        self.newcomers = newcomers
+        self._elements = _possible_elements(newcomers.grammar)
+
+    def generation(self, groups: NDArray[np.int64]) -> CrystalBatch:
+        """Return a new crystal for each of the space groups (N,)."""
+        crystals, best = self.session.oracle.crystals, self._best()
+        first, second = (self._parents(groups, best) for _ in range(2))
+        missing = np.flatnonzero((first >= 0) & (self.rng.random(len(groups)) >= self.settings.fresh))
+        place, parts = np.full(len(groups), -1), [CrystalBatch.empty()]
+        made = 0
+        for _ in range(self.settings.tries):
+            if not len(missing):
+                break
+            children = self.children(crystals[first[missing]], crystals[second[missing]])
+            fits = keeps(children, self.session.task)
+            place[missing[fits]] = made + np.arange(fits.sum())
+            parts.append(children[fits])
+            made, missing = made + int(fits.sum()), missing[~fits]
+        rest = np.flatnonzero(place < 0)
+        place[rest] = made + np.arange(len(rest))
+        parts.append(self.newcomers.draw(groups[rest], self.rng))
+        return CrystalBatch.concatenate(parts)[place]
+
+    def children(self, parents: CrystalBatch, mates: CrystalBatch) -> CrystalBatch:
+        """Return the parents (N,) with one change each."""
+        children, kind = parents[np.arange(len(parents))], self.rng.integers(5, size=len(parents))
+        site = self._sites(parents)
+        old = parents.A[np.arange(len(parents)), site]
+        mutated, crossed = np.flatnonzero(kind == 0), np.flatnonzero(kind == 1)
+        weights = self.known.substitutes[old[mutated], 1:] + 1 / N_ELEMENTS
+        _replace(children, mutated, old, 1 + choose(weights * self._elements, self.rng))
+        _replace(children, crossed, old, mates.A[crossed, self._sites(mates)[crossed]])
+        rows = np.flatnonzero(kind == 2)
+        other = self._sites(parents)
+        children.A[rows, site[rows]] = parents.A[rows, other[rows]]
+        children.A[rows, other[rows]] = old[rows]
+        self._shift(children, np.flatnonzero(kind == 3), site)
+        children = self.known.fitted(children, parents)
+        return self._strained(children, np.flatnonzero(kind == 4))
+
+    def _shift(self, crystals: CrystalBatch, rows: NDArray[np.int64], site: NDArray[np.int64]) -> None:
+        G, W = crystals.G[rows], crystals.W[rows, site[rows]]
+        shift = self.rng.normal(0.0, self.settings.shift, (len(rows), 3))
+        moved = crystals.XYZ[rows, site[rows]] + np.where(tables().free_coordinates[G, W], shift, 0.0)
+        crystals.XYZ[rows, site[rows]] = representatives(G, W, moved - np.floor(moved)) % 1.0
+
+    def _strained(self, crystals: CrystalBatch, rows: NDArray[np.int64]) -> CrystalBatch:
+        """Return crystals with other lattices in some rows (n,); one that would not be possible stays as it is."""
+        from agents.training_data import impossible
+
+        T, G = tables(), crystals.G[rows]
+        step = self.rng.normal(0.0, self.settings.strain, (len(rows), 6))
+        old = crystals.L[rows]
+        L = np.concatenate([old[:, :3] * np.exp(step[:, :3]), old[:, 3:] + np.degrees(step[:, 3:])], axis=1)
+        L = np.take_along_axis(np.where(T.free_lattice[G], L, old), T.lattice_source[G], axis=1)
+        L = np.where(T.lattice_angle[G] > 0, T.lattice_angle[G], L)
+        every = crystals.L.copy()
+        every[rows] = L
+        strained = CrystalBatch(crystals.G, crystals.W, crystals.A, crystals.XYZ, every)
+        wrong = rows[list(impossible(strained[rows]))]
+        every[wrong] = crystals.L[wrong]
+        return strained
+
+    def _best(self) -> NDArray[np.int64]:
+        """Return the rows of the crystals that could be scored, the best first."""
+        result = self.session.oracle.result()
+        scored = np.array([failure is None for failure in result.failures], bool)
+        best = np.argsort(-result.total, kind="stable")
+        return best[scored[best]]
+
+    def _parents(self, groups: NDArray[np.int64], best: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Draw rows (N,) among the best of the space groups (N,), -1 where there is none."""
+        G, rows = self.session.oracle.crystals.G[best], np.full(len(groups), -1)
+        for group in np.unique(groups):
+            pool, at = best[group == G][: self.settings.parents], np.flatnonzero(groups == group)
+            if len(pool):
+                rows[at] = pool[self.rng.integers(len(pool), size=len(at))]
+        return rows
+
+    def _sites(self, crystals: CrystalBatch) -> NDArray[np.int64]:
+        """Draw a site (N,) of each crystal."""
+        return (self.rng.random(len(crystals)) * crystals.n_sites()).astype(np.int64)
+
+
+def _replace(crystals: CrystalBatch, rows: NDArray[np.int64], old: NDArray[np.int64], new: NDArray[np.int64]) -> None:
+    """Put elements ``new`` (n,) in the place of ``old`` (N,)[rows] at all sites of some rows (n,)."""
+    A = crystals.A[rows]
+    crystals.A[rows] = np.where(old[rows, None] == A, new[:, None], A)
+
+
+def _possible_elements(grammar: Grammar) -> NDArray[np.float64]:
+    """Return 1 for the elements (118,) that some site may hold, else 0."""
+    given = grammar.constraints
+    possible = set(given.elements)
+    if given.wyckoff_letters and len(given.site_elements) >= len(given.wyckoff_letters):
+        possible &= {Z for site in given.site_elements for Z in site or given.elements}
+    return np.isin(np.arange(1, N_ELEMENTS + 1), sorted(possible)).astype(np.float64)

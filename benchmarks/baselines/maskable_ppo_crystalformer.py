@@ -1,0 +1,89 @@
+"""MaskablePPO with the base model as policy: reinforcement decision by decision, by a library everyone has."""
+
+from dataclasses import dataclass
+
+import torch
+from sb3_contrib import MaskablePPO
+from torch import Tensor
+
+from agents import CrystalFormerPolicy
+from agents.batches import micro_batches
+from benchmarks.baselines.masked_ppo import learn
+from benchmarks.session import Session
+
+_TOKENS = 100_000  # of a part: no limit but that of the batch
+
+
+@dataclass(frozen=True)
+class MaskablePPOCrystalFormer:
+    """sb3-contrib's MaskablePPO with `agents.CrystalFormerPolicy`, which begins as the base model.
+
+    Each decision is learned from by itself, with a pass over all that came before it: on a CPU this takes several times
+    as long as `KLPPOPaper`, which passes over a crystal once.
+
+    Attributes:
+        model: the base model: ``"mp20"``, which ships with the package, or a path.
+        bins: numeric bins of the environment.
+        num_envs: episodes side by side.
+        n_steps: decisions of each between updates.
+        batch_size: decisions of an optimiser step.
+        n_epochs: passes over the decisions of an update.
+        learning_rate: of Adam.
+        gamma: discount.
+        gae_lambda: of the advantages.
+        target_kl: divergence of an update in nats at which its passes end.
+        device: such as ``"cuda"``; ``"auto"`` is a GPU where there is one.
+    """
+
+    model: str = "mp20"
+    bins: int = 240
+    num_envs: int = 64
+    n_steps: int = 32
+    batch_size: int = 512
+    n_epochs: int = 1
+    learning_rate: float = 1e-4
+    gamma: float = 1.0
+    gae_lambda: float = 1.0
+    target_kl: float | None = None
+    device: str = "auto"
+
+    def train(self, session: Session) -> MaskablePPO:
+        """Spend the budget, and return what has learned."""
+        return learn(
+            session,
+            self.bins,
+            self.num_envs,
+            lambda env: MaskablePPO(
+                PartedPolicy,
+                env,
+                n_steps=self.n_steps,
+                batch_size=self.batch_size,
+                n_epochs=self.n_epochs,
+                learning_rate=self.learning_rate,
+                gamma=self.gamma,
+                gae_lambda=self.gae_lambda,
+                target_kl=self.target_kl,
+                policy_kwargs={"model": self.model},
+                seed=session.seed,
+                device=self.device,
+            ),
+        )
+
+
+class PartedPolicy(CrystalFormerPolicy):
+    """The policy, with batches of an update cut into parts of similar length: the same numbers with less padding."""
+
+    def evaluate_actions(
+        self, obs: Tensor, actions: Tensor, action_masks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return values (N, 1), log probabilities (N,) of actions (N,), and entropies (N,)."""
+        length = (obs[:, 2:] != 0).sum(1).cpu().numpy()
+        parts = [torch.from_numpy(part).to(obs.device) for part in micro_batches(length // 3, _TOKENS)]
+        masks = None if action_masks is None else torch.as_tensor(action_masks, device=obs.device).view(len(obs), -1)
+        results = [
+            super(PartedPolicy, self).evaluate_actions(obs[part], actions[part], None if masks is None else masks[part])
+            for part in parts
+        ]
+        back = torch.cat(parts).argsort()
+        values, log_probs, entropies = (torch.cat(column)[back] for column in zip(*results, strict=True))
+        return values, log_probs, entropies

@@ -1,0 +1,1 @@
+"""The environment as it comes, trained by the libraries that people use: a short script for each."""

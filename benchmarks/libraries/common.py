@@ -1,0 +1,209 @@
+"""What the scripts share, whatever the library: a network for the observations, a player, a command."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tyro.conf import OmitArgPrefixes
+
+from agents import TokenFeatures
+from benchmarks.baselines.random_play import RandomPlayer
+from benchmarks.play import draw
+from benchmarks.session import Session
+from benchmarks.tasks import find_task
+
+HIDDEN = 128
+"""Width of the layers."""
+
+_EMBED = 8  # numbers of the embedding of a token
+_MASKED = -1e9  # as a logit: the probability is exactly 0, and what is summed with it stays finite
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be set: of PPO, the same in all libraries.
+
+    Attributes:
+        steps: decisions to learn from; learning ends before when the session's budget is spent.
+        bins: numeric bins of the environment.
+        num_envs: episodes side by side.
+        num_steps: decisions of each between updates.
+        epochs: passes over the decisions of an update.
+        minibatches: optimiser steps of a pass.
+        learning_rate: of Adam.
+        gamma: discount.
+        gae_lambda: of the generalised advantage estimate.
+        clip: how far the ratio of probabilities may leave 1.
+        entropy: weight of the entropy.
+        value: weight of the value loss.
+        max_grad_norm: longest gradient.
+    """
+
+    steps: int = 200_000
+    bins: int = 48
+    num_envs: int = 64
+    num_steps: int = 64
+    epochs: int = 4
+    minibatches: int = 8
+    learning_rate: float = 1e-3
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    entropy: float = 0.01
+    value: float = 0.5
+    max_grad_norm: float = 0.5
+
+
+class TokenNetwork(nn.Module):
+    """The `token_body` with a linear layer behind.
+
+    Args:
+        observation_space: the box of tokens of the discrete environment.
+        outputs: numbers returned for an observation.
+    """
+
+    def __init__(self, observation_space: spaces.Box, outputs: int) -> None:
+        super().__init__()
+        self.body = token_body(observation_space)
+        self.head = nn.Linear(HIDDEN, outputs)
+        nn.init.normal_(self.head.weight, std=0.01)  # all allowed actions are about equally probable at first
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return (..., outputs) for observations (..., T)."""
+        outputs: Tensor = self.head(self.body(observations.flatten(0, -2)))
+        return outputs.unflatten(0, observations.shape[:-1])
+
+
+def token_body(observation_space: spaces.Box) -> nn.Sequential:
+    """Return what embeds every number of an observation (B, T) and makes features (B, `HIDDEN`) of them.
+
+    The numbers are names (of a space group, a phase, an element, a bin), not quantities: to a network that takes them
+    as quantities, silicon is the mean of hydrogen and cobalt.
+    """
+    tokens = TokenFeatures(observation_space, _EMBED)
+    widths = nn.Linear(tokens.features_dim, HIDDEN), nn.Linear(HIDDEN, HIDDEN)
+    return nn.Sequential(tokens, widths[0], nn.Tanh(), widths[1], nn.Tanh())
+
+
+class Player:
+    """Draws actions from masked logits, with random numbers of its own.
+
+    Args:
+        logits: gives (N, V) for observations (N, T).
+        bins: numeric bins of the environment that it plays.
+        seed: of what it draws.
+
+    Attributes:
+        env_kwargs: of the environment that it plays.
+    """
+
+    def __init__(self, logits: Callable[[Tensor], Tensor], bins: int, seed: int) -> None:
+        self.logits, self.env_kwargs = logits, {"bins": bins}
+        self.seed(seed)
+
+    def seed(self, seed: int) -> None:
+        """Start the random numbers anew."""
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def act(self, observations: NDArray[Any], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return actions (N,) for observations (N, T) and masks (N, V)."""
+        with torch.no_grad():
+            logits = masked(self.logits(torch.as_tensor(observations)), torch.as_tensor(masks))
+            actions = torch.multinomial(logits.softmax(-1), 1, generator=self._generator)
+        drawn: NDArray[np.int64] = actions[:, 0].numpy()
+        return drawn
+
+
+def masked(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return logits (..., V) that leave only what masks (..., V) allow."""
+    return logits.masked_fill(~masks.bool(), _MASKED)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators that libraries draw from, and put them back to where they were at the end."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  what the libraries use
+    with torch.random.fork_rng(devices=[]):
+        try:
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            torch.manual_seed(seed)
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def tell(session: Session, done: int, steps: int, returns: Sequence[float]) -> None:
+    """Show how far learning is, and the mean return of the crystals that were finished since the last time."""
+    mean = f"mean return {np.mean(returns):.3f} of {len(returns)} crystals" if len(returns) else "no crystal finished"
+    session.progress(f"{done:,} of {steps:,} steps: {mean}")
+
+
+def mean_return(player: Any, session: Session) -> float:
+    """Return the mean return of crystals that a player draws, as many as the task's size.
+
+    Raises:
+        ValueError: if an action was not allowed.
+    """
+    drawn = draw(player, session.task, session.seed)
+    if failed := [failure for failure in drawn.failures if failure is not None]:
+        raise ValueError(f"player must take allowed actions only, {len(failed)} episodes failed: {failed[0]}")
+    return float(session.score(drawn.crystals).total.mean())
+
+
+class _PrintingSession(Session):
+    def progress(self, text: str | None) -> None:
+        print(text or "", flush=True)
+
+
+def run(
+    train: Callable[[Session, Settings], Player], settings: Settings, seed: int = 0, task: str = "validity"
+) -> tuple[float, float]:
+    """Train on a task with as many oracle calls as it takes, and print what it has brought.
+
+    Args:
+        train: the script's.
+        settings: number of decisions and the like.
+        seed: of everything random.
+        task: name of the task that gives environment and reward.
+
+    Returns:
+        Mean returns of random play and of what has learned.
+    """
+    chosen = find_task(task).case(0)
+    session = _PrintingSession(chosen.resized(budget=2 * (settings.steps + chosen.size)), seed)
+    before = mean_return(RandomPlayer(settings.bins, seed), session)
+    print(f"random play: mean return {before:.3f} of {chosen.size} crystals")
+    start = perf_counter()
+    player = train(session, settings)
+    seconds = perf_counter() - start
+    after = mean_return(player, session)
+    print(f"after {settings.steps:,} steps in {seconds:.0f} s: mean return {after:.3f} of {chosen.size} crystals")
+    return before, after
+
+
+def command(train: Callable[[Session, Settings], Player]) -> None:
+    """Read settings, seed and task from the command line, and `run`."""
+
+    def main(settings: Settings, seed: int = 0, task: str = "validity") -> None:
+        """Train on a task, and say what it has brought.
+
+        Args:
+            settings: see below.
+            seed: of everything random.
+            task: name of the task that gives environment and reward.
+        """
+        run(train, settings, seed, task)
+
+    tyro.cli(main, config=(OmitArgPrefixes,))

@@ -1,0 +1,66 @@
+"""The panels of the figures, each on axes that it is given."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from benchmarks.paper.published import MERIT, STABLE
+
+COLOURS = {"mp20": "0.6", "base": "tab:blue", "sft": "tab:green", "rl": "tab:orange", "merit": "tab:orange"}
+"""Model -> its colour in all figures."""
+
+_SHOWN = (-0.5, 3.0)  # eV/atom
+
+
+def draw_energies(axes: Axes, energies: Mapping[str, NDArray[np.float64]], labels: Mapping[str, str]) -> None:
+    """Draw the histograms of energies above the hull (B,) in eV/atom, and the line of 0.1; end bins have the rest."""
+    for name, values in energies.items():
+        shown = np.clip(values[np.isfinite(values)], *_SHOWN)
+        bins = np.linspace(*_SHOWN, 71).tolist()
+        axes.hist(shown, bins, histtype="stepfilled", alpha=0.5, color=COLOURS[name], label=labels[name])
+    axes.axvline(STABLE, color="tab:red", linestyle="--", linewidth=1)
+    axes.set(xlabel="energy above hull (eV/atom)", ylabel="crystals")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def draw_merit(
+    axes: Axes, points: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], labels: Mapping[str, str]
+) -> None:
+    """Draw band gaps (B,) in eV over total dielectric constants (B,), and the line of equal merit."""
+    for name, (gap, dielectric) in points.items():
+        axes.scatter(dielectric, gap, s=6, alpha=0.5, linewidths=0, color=COLOURS[name], label=labels[name])
+    line = np.linspace(10, 110, 200)
+    axes.plot(line, MERIT / line, color="black", linestyle="--", linewidth=0.9, label=f"merit {MERIT:g} eV")
+    axes.set(xlabel=r"$\epsilon_\mathrm{total}$", ylabel="$E_g$ (eV)", xlim=(0, 110), ylim=(-0.2, None))
+    axes.legend(frameon=False, fontsize=8, markerscale=2)
+
+
+def draw_bars(
+    axes: Axes, groups: Sequence[str], shares: Mapping[str, Sequence[float]], intervals: Mapping[str, Any], ylabel: str
+) -> None:
+    """Draw shares (%) in groups of bars, one of each kind, with their intervals (low, high)."""
+    width = 0.8 / len(shares)
+    for place, (name, values) in enumerate(shares.items()):
+        x = np.arange(len(groups)) + (place - (len(shares) - 1) / 2) * width
+        low, high = np.transpose(intervals[name])
+        bars = np.array([np.subtract(values, low), np.subtract(high, values)]).clip(0)
+        axes.bar(x, values, width, label=name, yerr=bars, error_kw={"elinewidth": 0.8}, capsize=2)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set(ylabel=ylabel)
+
+
+def table_figure(lines: list[list[str]], title: str, width: float = 1.0) -> Figure:
+    """Return a picture of a table, its first row being the head and its columns of a width in inches."""
+    rows = lines[1:] or [["–"] * len(lines[0])]
+    figure = Figure(figsize=(width * len(lines[0]) + 0.5, 0.2 * (len(rows) + 2) + 0.5), layout="constrained")
+    axes = figure.subplots()
+    axes.axis("off")
+    table = axes.table(rows, colLabels=lines[0], loc="center", cellLoc="center")
+    table.auto_set_font_size(False)
+    table.set_fontsize(8)
+    axes.set_title(title, fontsize=10)
+    return figure

@@ -1,0 +1,294 @@
+"""What the figures share: models, crystals and what they are worth, computed when first asked for and kept on disk.
+
+Everything is known by what it was made from, so figures of other settings may use the same folder, and an interrupted
+command goes on where it stopped: crystals are kept in chunks, energies one by one, trainings with their state.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from agents import CrystalFormer, FinetuneConfig, TrainConfig, finetune
+from agents.config import GroupChoice
+from benchmarks.metrics import energies_above_hull
+from benchmarks.paper.published import DIELECTRIC_GROUP, TAU, TAU_MERIT
+from benchmarks.paper.settings import Settings
+from benchmarks.provenance import chgnet_digest, file_digest
+from crystal_env.crystal import CrystalBatch
+from crystal_env.dataset import load_crystals
+from crystal_env.reward import Reward, RewardResult
+from rewards import Cached, DielectricFoM, EnergyAboveHull, load_potential
+from rewards.matching import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from crystal_env.crystal import Crystal
+
+CHUNK = 50
+"""Crystals that are drawn together and kept in one file."""
+
+SHIPPED_HULL = "mp20-chgnet"
+"""The hull where the data folder has no file for one."""
+
+_TARGET = "diel_total_target"
+_SMALL = {"learning_rate": 4e-4, "warmup": 5, "schedule": "linear", "n_epochs": 1, "baseline": "group"}
+
+
+class PaperEnergy(EnergyAboveHull):
+    """Minus the energy above the hull, by Orb-v2 with the Materials Project's corrections where its weights are there.
+
+    The term ``cut`` is the energy above the hull cut to ±10 eV/atom, 10 for what cannot be scored, whose mean is the
+    paper's Fig. 2(a); the others are those of `rewards.EnergyAboveHull`.
+
+    Args:
+        hull: see `rewards.EnergyAboveHull`.
+        weights: checkpoint of Orb-v2; CHGNet takes its place without.
+    """
+
+    def __init__(self, hull: str, weights: str | None = None) -> None:
+        potential = load_potential("chgnet") if weights is None else load_potential("orb-v2+MP2020", weights=weights)
+        super().__init__(potential, hull)
+
+    def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
+        """Score B crystals."""
+        total, terms, failures = super().__call__(crystals)
+        return RewardResult(total, {**terms, "cut": -total}, failures)
+
+
+class Work:
+    """The shared computations of some settings.
+
+    Args:
+        settings: sizes, models and folders.
+        energy: takes the place of the reward with the term ``e_above_hull``, in tests.
+        merit: takes the place of the figure of merit, in tests.
+
+    Attributes:
+        used: name -> SHA-256 of the models and files that have been used so far.
+    """
+
+    def __init__(self, settings: Settings, energy: Reward | None = None, merit: Reward | None = None) -> None:
+        self.settings, self.folder = settings, settings.cache_folder()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._energy, self._merit = energy, merit
+        self.used: dict[str, str] = {}
+        self._models: dict[str, CrystalFormer] = {}
+        self._digests: dict[str, str] = {}
+
+    @cached_property
+    def hull(self) -> str:
+        """Name or file of the hull; that of formation energies is built with the first use."""
+        if self.settings.hull is not None:
+            return self.settings.hull
+        files = self.settings.hull_files()
+        if files is None:
+            return SHIPPED_HULL
+        path = self.folder / f"hull-{_digest([file_digest(file) for file in files])}.npz"
+        if not path.is_file():
+            from rewards.cli import hull_build
+
+            fresh = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+            hull_build((files[0],), fresh, source="formation-energies", elements=files[1])
+            fresh.replace(path)
+        return str(path)
+
+    @cached_property
+    def energy_reward(self) -> dict[str, Any]:
+        """Name and arguments of the reward for stability, as the settings of a training have them."""
+        orb = self.settings.orb_file()
+        kwargs = {"hull": self.hull, **({} if orb is None else {"weights": str(orb)})}
+        return {"reward": "benchmarks.paper.work:PaperEnergy", "reward_kwargs": kwargs}
+
+    @cached_property
+    def merit_models(self) -> dict[str, Any]:
+        """Arguments of `rewards.DielectricFoM`; the model of the dielectric constant is trained with the first use."""
+        dielectric = self.settings.dielectric_model or self.dielectric_run() / "model"
+        return {"dielectric_model": str(dielectric), "gap_model": self.settings.gap()}
+
+    @cached_property
+    def training(self) -> Reference:
+        """The training set, in which crystals that are novel are not."""
+        file = self.settings.training_file()
+        self.used[file.name] = file_digest(file)
+        return Reference(load_crystals(file, n_jobs=self.settings.n_jobs).crystals)
+
+    @cached_property
+    def labelled(self) -> Reference:
+        """The crystals whose total dielectric constant the data have."""
+        from rewards.property_data import load_property_data
+
+        structures, targets = self.settings.dielectric_data()
+        self.used[targets.name] = file_digest(targets)
+        return Reference(load_property_data(structures, (_TARGET,), targets).crystals)
+
+    @cached_property
+    def groups(self) -> GroupChoice:
+        """Space groups as the training set has them: ``"mp20"``, or 230 weights where the settings name another one."""
+        if self.settings.training is None:
+            return "mp20"
+        return tuple(np.bincount(self.training.crystals.G, minlength=231)[1:].astype(float).tolist())
+
+    def model(self, name: str) -> CrystalFormer:
+        """Return a model: ``"mp20"``, ``"base"``, or, trained with the first use, ``"rl"``, ``"sft"`` or ``"merit"``.
+
+        ``"rl"`` is fine-tuned by reinforcement on the energy above the hull, ``"sft"`` by likelihood on its own stable
+        crystals, ``"merit"`` by reinforcement on the figure of merit in space group 225.
+        """
+        if name not in self._models:
+            source: dict[str, Any] = {"mp20": lambda: "mp20", "base": lambda: self.settings.base}
+            source |= {"rl": self.rl_run, "merit": self.merit_run, "sft": self.sft_run}
+            path = source[name]()
+            self._models[name] = CrystalFormer.from_pretrained(path / "model" if isinstance(path, Path) else path)
+        return self._models[name]
+
+    def digest(self, name: str) -> str:
+        """Return the SHA-256 of the weights of a model."""
+        if name not in self._digests:
+            digest = sha256()
+            for key, weight in self.model(name).state_dict().items():
+                digest.update(key.encode() + weight.cpu().numpy().tobytes())
+            self._digests[name] = self.used[f"model {name}"] = digest.hexdigest()
+        return self._digests[name]
+
+    def crystals(self, name: str, size: int, space_group: int | None = None, progress: bool = True) -> CrystalBatch:
+        """Return crystals that a model has drawn, in one space group or, by default, in those of the training set.
+
+        The first of a larger number are those of a smaller one.
+        """
+        seed, parts = self.settings.seed, []
+        groups = self.groups if space_group is None else space_group
+        kind = _digest(groups) if isinstance(groups, tuple) else groups
+        folder = self.folder / "crystals" / f"{self.digest(name)[:16]}-{kind}-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        what = f"{name}: drawing" if space_group is None else f"{name}: drawing in group {space_group}"
+        with tqdm(total=size, desc=what, unit="crystal", disable=not progress) as bar:
+            for chunk in range(-(-size // CHUNK)):
+                path = folder / f"{chunk}.npz"
+                if not path.is_file():
+                    rng = np.random.default_rng([seed, chunk])
+                    fresh = folder / f".{chunk}.{os.getpid()}.npz"
+                    self.model(name).sample(groups, CHUNK, seed=rng).save(fresh)
+                    fresh.replace(path)
+                parts.append(CrystalBatch.load(path))
+                bar.update(min(CHUNK, size - chunk * CHUNK))
+        return CrystalBatch.concatenate(parts)[:size]
+
+    def energies(self, crystals: CrystalBatch, name: str) -> NDArray[np.float64]:
+        """Return energies above the hull (B,) in eV/atom, NaN where a crystal could not be scored.
+
+        Args:
+            crystals: B crystals.
+            name: of them, for the progress bar.
+        """
+        return energies_above_hull(crystals, self._cached_energy, name)
+
+    def merits(self, crystals: CrystalBatch, name: str) -> RewardResult:
+        """Return band gaps, total dielectric constants and figures of merit of B crystals, as the paper's reward.
+
+        Args:
+            crystals: B crystals.
+            name: of them, for the progress bar.
+        """
+        parts = [np.arange(start, min(start + CHUNK, len(crystals))) for start in range(0, len(crystals), CHUNK)]
+        results = [self._cached_merit(crystals[rows]) for rows in tqdm(parts, desc=f"{name}: merit", unit="batch")]
+        terms = {key: np.concatenate([result.terms[key] for result in results]) for key in results[0].terms}
+        total, failures = (np.concatenate([result[place] for result in results]) for place in (0, 2))
+        return RewardResult(total, terms, failures)
+
+    def rl_run(self) -> Path:
+        """Return the folder of reinforcement on the energy above the hull: Table S1, at the settings' size."""
+        options = {**self.energy_reward, "space_group": self.groups, "tau": TAU}
+        return self._reinforced("rl", options, {"reward_range": (-2.0, 1.0)})
+
+    def merit_run(self) -> Path:
+        """Return the folder of reinforcement on the figure of merit: Table S1, at the settings' size."""
+        reward = {"reward": "rewards:DielectricFoM", "reward_kwargs": self.merit_models, "floor": 0.0}
+        return self._reinforced("merit", {**reward, "space_group": DIELECTRIC_GROUP, "tau": TAU_MERIT}, {})
+
+    def sft_run(self) -> Path:
+        """Return the folder of supervised fine-tuning: appendix A, at the settings' size."""
+        options: dict[str, Any] = {**self.energy_reward, "space_group": self.groups}
+        options |= {"samples": self.settings.sft_samples}
+        if self.settings.sft_relax:
+            options["relax"] = "rewards.relax:Relaxation"
+        run = self._folder_of("sft", options)
+        return self._once(run, lambda: finetune(FinetuneConfig(run=run, **self._common(), **options)))
+
+    def dielectric_run(self) -> Path:
+        """Return the folder of the training of the dielectric constant: appendix D, for at most so many epochs.
+
+        The learning rate is ten times the paper's, for a tenth of the data and of the epochs.
+        """
+        from rewards.property_train import PropertyConfig, train_property
+
+        structures, targets = self.settings.dielectric_data()
+        options: dict[str, Any] = {"target": (_TARGET,), "epochs": self.settings.epochs, "learning_rate": 1e-3}
+        options |= {"structures": structures, "targets_file": targets, "seed": self.settings.seed}
+        run = self.folder / "runs" / f"dielectric-{_digest(options)}"
+        resume = (run / "checkpoint.pt").is_file()
+        if not resume:
+            (run / "log.csv").unlink(missing_ok=True)
+        return self._once(run, lambda: train_property(PropertyConfig(run=run, resume=resume, **options)))
+
+    @cached_property
+    def _cached_energy(self) -> Reward:
+        if self._energy is not None:
+            return self._energy
+        orb, hull = self.settings.orb_file(), Path(self.hull)
+        hashes = {"CHGNet": chgnet_digest()} if orb is None else {orb.name: file_digest(orb)}
+        hashes[hull.name] = file_digest(hull) if hull.is_file() else "shipped with rewards"
+        self.used |= hashes
+        return self._kept(PaperEnergy(**self.energy_reward["reward_kwargs"]), hashes)
+
+    @cached_property
+    def _cached_merit(self) -> Reward:
+        if self._merit is not None:
+            return self._merit
+        files = [file for folder in self.merit_models.values() for file in sorted(Path(folder).glob("*.pt"))]
+        hashes = {f"{file.parent.name}/{file.name}": file_digest(file) for file in files}
+        self.used |= hashes
+        return self._kept(DielectricFoM(**self.merit_models), {**self.merit_models, "hashes": hashes})
+
+    def _kept(self, reward: Reward, about: dict[str, Any]) -> Cached:
+        """Return a reward that remembers on disk; exactly equal crystals come again, from the chunks."""
+        name = f"{type(reward).__name__} {_digest(about)}"
+        return Cached(reward, path=self.folder / f"{name.replace(' ', '-')}.sqlite", name=name, key="exact")
+
+    def _reinforced(self, kind: str, options: dict[str, Any], small: dict[str, Any]) -> Path:
+        from agents.train_run import train
+
+        if self.settings.setting == "small":
+            options |= {**_SMALL, "weights": {"lattice": 0.0}, **small}
+        options |= {"iterations": self.settings.iterations, "batch_size": self.settings.batch_size, "samples": 0}
+        run = self._folder_of(kind, options)
+        return self._once(run, lambda: train(TrainConfig(run=run, **self._common(), **options)))
+
+    def _common(self) -> dict[str, Any]:
+        settings = self.settings
+        return {"model": settings.base, "seed": settings.seed, "resume": True, "checkpoint_minutes": 0.5}
+
+    def _folder_of(self, kind: str, options: dict[str, Any]) -> Path:
+        about = {**options, "base": self.digest("base"), "seed": self.settings.seed}
+        return self.folder / "runs" / f"{kind}-{_digest(about)}"
+
+    def _once(self, run: Path, train: Callable[[], object]) -> Path:
+        """Train where no training has come to its end, and return the folder."""
+        if not (run / "finished").is_file():
+            run.mkdir(parents=True, exist_ok=True)
+            print(f"training in {run}")
+            train()
+            (run / "finished").touch()
+        return run
+
+
+def _digest(about: Any) -> str:
+    return sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:12]

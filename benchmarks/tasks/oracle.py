@@ -1,0 +1,162 @@
+"""The oracle of a task: its reward, with a budget, counted on different crystals, and a record of what was asked."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.tasks.perovskites import compositions
+from benchmarks.tasks.task import Task
+from crystal_env.crystal import CrystalBatch, as_batch
+from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
+from rewards.cache_file import CacheFile
+from rewards.cached import Keys
+from rewards.rows import Row, join_rows, rows_of
+
+if TYPE_CHECKING:
+    from crystal_env.crystal import Crystal
+
+_CHUNK = 128
+
+
+class Oracle:
+    """A task's reward, that answers until its budget is spent.
+
+    Crystals are counted once: one that was asked before, in whatever setting, costs nothing and gets the same answer.
+    Beyond the budget every new crystal gets the floor and the reason. The task's constraints are the environment's
+    business; a crystal that does not meet them is best not asked for.
+
+    Args:
+        task: a task, or its name.
+        budget: oracle calls, by default the task's.
+        path: an SQLite file that keeps the answers, so that a run that was interrupted does not compute them again.
+        told: is called with the number of calls after every part of a batch.
+
+    Attributes:
+        asked: crystals that were asked for, repeated ones and those beyond the budget included.
+
+    Raises:
+        ValueError: if there is no such task, or the reward needs what is not there.
+    """
+
+    def __init__(
+        self,
+        task: Task | str,
+        budget: int | None = None,
+        path: Path | None = None,
+        told: Callable[[int], Any] | None = None,
+    ) -> None:
+        if isinstance(task, str):
+            from benchmarks.tasks import find_task
+
+            task = find_task(task)
+        self.task, self.budget, self.told = task, task.budget if budget is None else budget, told
+        self.scorer = Scorer(task_reward(task), task.floor)
+        self._keys: Callable[[CrystalBatch], Sequence[Any]] = Keys() if task.key == "canonical" else compositions
+        self._file = CacheFile(path, f"{task.reward} {task.reward_kwargs}", task.key) if path else None
+        self._rows: dict[Any, Row] = {}
+        self._asked: list[CrystalBatch] = []
+        self._terms: list[str] = []
+        self.asked = 0
+
+    def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
+        """Score B crystals as far as the budget reaches."""
+        crystals = as_batch(crystals)
+        self.asked += len(crystals)
+        keys = self._keys(crystals)
+        new: dict[Any, int] = {}
+        for row, key in enumerate(keys):
+            if key not in self._rows:
+                new.setdefault(key, row)
+        allowed = list(new)[: self.left]
+        for start in range(0, len(allowed), _CHUNK):
+            part = allowed[start : start + _CHUNK]
+            asked = crystals[[new[key] for key in part]]
+            self._rows.update(zip(part, self._answers(part, asked), strict=True))
+            self._asked.append(asked)
+            if self.told is not None:
+                self.told(self.calls)
+        beyond = Row(self.task.floor, {}, f"the budget of {self.budget} calls is spent")
+        return join_rows([self._rows.get(key, beyond) for key in keys], self._terms, self.task.floor)
+
+    @property
+    def calls(self) -> int:
+        """Different crystals that were scored."""
+        return len(self._rows)
+
+    @property
+    def left(self) -> int:
+        """Calls that are left."""
+        return max(self.budget - self.calls, 0)
+
+    @property
+    def spent(self) -> bool:
+        """Whether no call is left."""
+        return not self.left
+
+    @property
+    def crystals(self) -> CrystalBatch:
+        """The crystals that were scored, in the order in which they were asked for."""
+        return CrystalBatch.concatenate(self._asked) if self._asked else CrystalBatch.empty()
+
+    def result(self) -> RewardResult:
+        """Return what they are worth."""
+        return join_rows(list(self._rows.values()), list(self._terms), self.task.floor)
+
+    def save(self, path: Path) -> None:
+        """Write crystals and answers into an npz file: ``total``, ``failure`` and ``term:NAME`` beside the crystals."""
+        crystals, result = self.crystals, self.result()
+        arrays: dict[str, NDArray[Any]] = {name: getattr(crystals, name) for name in ("G", "W", "A", "XYZ", "L")}
+        arrays |= {f"term:{name}": values for name, values in result.terms.items()}
+        arrays["failure"] = np.array([failure or "" for failure in result.failures], np.str_)
+        write_npz(path, total=result.total, **arrays)
+
+    def close(self) -> None:
+        """Close the file of answers."""
+        if self._file is not None:
+            self._file.close()
+
+    def _answers(self, keys: Sequence[Any], crystals: CrystalBatch) -> list[Row]:
+        """Return what the file knows or the reward says."""
+        names = [str(key) for key in keys]
+        known = self._file.read(names) if self._file is not None else {}
+        missing = [row for row, name in enumerate(names) if name not in known]
+        fresh = dict(zip([names[row] for row in missing], rows_of(self.scorer(crystals[missing])), strict=True))
+        if self._file is not None and fresh:
+            self._file.write(fresh)
+        return [known[name] if name in known else fresh[name] for name in names]
+
+
+def load_trace(path: Path) -> tuple[CrystalBatch, RewardResult]:
+    """Return what `Oracle.save` wrote: the crystals and what they are worth."""
+    with np.load(path, allow_pickle=False) as file:
+        crystals = CrystalBatch(*(file[name] for name in ("G", "W", "A", "XYZ", "L")))
+        terms = {name.removeprefix("term:"): file[name] for name in file.files if name.startswith("term:")}
+        failures = np.array([failure or None for failure in file["failure"].tolist()] + [None], object)[:-1]
+        return crystals, RewardResult(file["total"], terms, failures)
+
+
+def write_npz(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays into a compressed npz file, which is replaced whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    temporary.replace(path)
+
+
+def task_reward(task: Task) -> Reward:
+    """Return the reward of a task as it is, without a budget.
+
+    Raises:
+        ValueError: if an argument is an environment variable that is not set.
+    """
+    kwargs = {}
+    for name, value in task.reward_kwargs.items():
+        variable = value[1:] if isinstance(value, str) and value.startswith("$") else None
+        if variable is not None and variable not in os.environ:
+            raise ValueError(f"{task.id} needs the environment variable {variable}, the path of its reward's {name}")
+        kwargs[name] = value if variable is None else os.environ[variable]
+    return resolve_reward(task.reward, kwargs)
