@@ -6,6 +6,7 @@ stays a structure and is judged as one. Only what is no structure at all counts 
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +25,8 @@ _CHUNK = 64
 _WORTH_IT = 256  # entries, about as many as one process converts while others start
 
 
-class Attempts(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Attempts:
     """What N attempts of a generator gave.
 
     Attributes:
@@ -130,7 +132,7 @@ def _of_npz(path: Path, name: str) -> Attempts:
     failures = {row: reason for row, reason in enumerate(reasons) if reason}
     failures |= {int(rows[row]): reason for row, reason in entries.failures.items()}
     places = [f"row {row}" for row in range(len(reasons))]
-    return entries._replace(rows=kept, failures=failures, groups=requested.astype(np.int64), places=places)
+    return replace(entries, rows=kept, failures=failures, groups=requested.astype(np.int64), places=places)
 
 
 def _of_batch(crystals: CrystalBatch, name: str, requested: NDArray[np.int64]) -> Attempts:

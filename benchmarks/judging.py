@@ -38,7 +38,8 @@ def load_reference(paths: Sequence[Path], needed: bool) -> tuple[CrystalBatch, t
                 f"reference must name files of known crystals, such as {REFERENCE}: $CRYSTALGEN_DATA holds no {missing}"
             )
         return CrystalBatch.empty(), ()
-    return CrystalBatch.concatenate([load_crystals(path).crystals for path in files]), files
+    read = [CrystalBatch.load(path) if path.suffix == ".npz" else load_crystals(path).crystals for path in files]
+    return CrystalBatch.concatenate(read), files
 
 
 def judge(

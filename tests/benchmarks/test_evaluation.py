@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -134,3 +136,36 @@ def test_random_play_is_hardly_ever_stable_unique_and_novel():
             made += list(info["final_info"]["crystal"][terminated])
     shares = evaluate(made, reference=CrystalBatch.empty(), n_jobs=1).summary["shares"]
     assert shares["S.U.N. (≤ 0.1 eV/atom)"]["share"] <= 0.02
+
+
+def test_python_of_the_page_on_evaluation_runs(capsys):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "evaluate.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    namespace: dict[str, object] = {}
+    exec(block, namespace)
+    summary = namespace["made"].summary
+    assert list(summary["failures"]) == ["row 2", "row 3"]
+    assert summary["shares"]["S.U.N. (≤ 0.1 eV/atom)"]["count"] == 1
+    assert summary["weighted"]["S.U.N. (≤ 0.1 eV/atom)"]["share"] == 1 / 2
+    assert summary["relaxed"]["shares"]["S.U.N. (≤ 0.1 eV/atom)"]["of"] == 4
+
+
+def test_rows_are_named_and_beside_them_stands_what_became_of_the_others(tmp_path, files, capsys):
+    out, path = tmp_path / "out", tmp_path / "made.csv"
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerows([["crystal", "requested_space_group"], [TEXTS[0], 225], ["nonsense", 225], [TEXTS[3], 216]])
+    cli.main(["evaluate", str(path), "--reference", str(files[2]), "--relax", "3", "--out", str(out), "--n-jobs", "1"])
+    told = capsys.readouterr().err
+    assert f"{path}, row 1: text form must be" in told
+    assert f"{path}: 1 of 3 attempts count as failures" in told
+    numbers = json.loads((out / "summary.json").read_text())["made"]
+    asked = numbers["space groups"]["requested group detected at 0.01 Å"]
+    assert (asked["count"], asked["of"]) == (1, 3)
+    assert {group: entry["attempts"] for group, entry in numbers["by space group"].items()} == {"216": 1, "225": 2}
+    assert sum(numbers["energies"]["counts, the first below and the last above all edges"]) == 2
+    with (out / "made.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[1]["failure"].startswith("text form must be")
+    assert [row["relaxed_group_survives"] for row in rows] == ["1", "", "1"]
+    assert all(Crystal.from_string(row["crystal"]).formula == row["formula"] for row in (rows[0], rows[2]))

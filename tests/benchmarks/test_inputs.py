@@ -13,6 +13,7 @@ from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
 from benchmarks.inputs import as_attempts
+from benchmarks.play import Drawn
 from crystal_env import Crystal, CrystalBatch
 from rewards.matching import structure_labels
 
@@ -171,6 +172,17 @@ def test_tables_of_the_benchmark_know_what_was_requested_and_what_failed(tmp_pat
     assert attempts.requested.tolist() == [225, 216]
     first = attempts.first(2)
     assert (len(first), len(first.crystals), first.failures) == (2, 1, {1: "action 3 is not allowed"})
+
+
+def test_archives_of_the_benchmark_know_it_too(tmp_path):
+    failures = np.array([None, "action 3 is not allowed", None, None], object)
+    drawn = Drawn(CRYSTALS, np.array([0, 2, 3]), np.array([225, 194, 216, 225]), failures, np.zeros(3))
+    drawn.save(tmp_path / "crystals.npz")
+    attempts = read(tmp_path / "crystals.npz")
+    assert len(attempts) == 4
+    assert attempts.rows.tolist() == [0, 2, 3]
+    assert attempts.failures == {1: "action 3 is not allowed"}
+    assert attempts.requested.tolist() == [225, 216, 225]
 
 
 def test_several_processes_read_the_same(tmp_path):
