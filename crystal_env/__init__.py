@@ -34,7 +34,10 @@ __all__ = [
     "tables",
 ]
 
-for _id, _kwargs in {"CrystalGen-v0": {}, "CrystalGen-Coarse-v0": {"bins": 48}}.items():
+VARIANTS: dict[str, dict[str, int]] = {"CrystalGen-v0": {}, "CrystalGen-Coarse-v0": {"bins": 48}}
+"""Id of a registered environment -> arguments that it differs in."""
+
+for _id, _kwargs in VARIANTS.items():
     gym.register(
         id=_id,
         entry_point="crystal_env.env:CrystalGenEnv",
