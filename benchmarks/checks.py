@@ -78,8 +78,8 @@ def checks(
     Args:
         sample: what is known of the n crystals that were drawn.
         constraints: of the task: what they fix cannot be varied.
-        counts: (n,) who is valid: distances and densities of these are looked at, of the stable ones if there are
-            energies.
+        counts: (n,) who may count in the score: distances and densities of these are looked at, of the stable ones if
+            there are energies.
         requested: (N,) space groups of the attempts, 0 where any will do.
         obtained: (n,) which attempts the crystals are of.
         trace: (M) crystals that the oracle was asked for.

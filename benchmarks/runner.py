@@ -189,7 +189,7 @@ def _checks(judged: Sequence[Judged], config: RunConfig, seed: int) -> list[Chec
     """Look for what makes a score doubtful."""
     task = judged[0].task
     sample = together([one.sample for one in judged])
-    relaxed = None
+    relaxed, valid = None, sample.structural & sample.compositional
     if task.judge and config.relaxed:
         stable = np.flatnonzero(sample.e_above_hull <= STABLE)
         rows = np.random.default_rng(seed).permutation(stable)[: config.relaxed]
@@ -199,7 +199,7 @@ def _checks(judged: Sequence[Judged], config: RunConfig, seed: int) -> list[Chec
     return checks(
         sample,
         constraints=task.constraints,
-        counts=sample.structural & sample.compositional,
+        counts=valid if task.judge else np.concatenate([one.result.success() for one in judged]),
         requested=np.concatenate([one.drawn.requested for one in judged]),
         obtained=np.concatenate([one.drawn.rows + start for one, start in zip(judged, starts, strict=False)]),
         trace=CrystalBatch.concatenate([one.trace for one in judged]),
