@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.distribution import templates
 from benchmarks.foreign import text_of, verdicts
 from crystal_env import Crystal, CrystalBatch
 from crystal_env.reward import Reward, Scorer
@@ -219,13 +220,12 @@ def variety(
 ) -> dict[str, float]:
     """Return how many formulas, prototypes, groups and elements crystals have, and what the most common one makes up.
 
-    A prototype is a group with the letters of its sites, up to the normaliser; elements are those of the sites.
+    Prototypes are those of `benchmarks.distribution.templates`; elements are those of the sites.
     Structures that are no crystals count in formulas and groups only. Entropies are in nats.
     """
-    keys = [crystal.key().split("-") for crystal in crystals]
     kinds: dict[str, list[Any]] = {
         "formulas": reduced_formulas(crystals) + reduced_formulas(list(foreign)),
-        "prototypes": ["-".join(sorted(key[1::2], key=key[1::2].index)) + key[0] for key in keys],
+        "prototypes": templates(crystals),
         "space groups": [*crystals.G.tolist(), *np.asarray(foreign_group, int).tolist()],
         "elements": crystals.A[crystals.A > 0].tolist(),
     }

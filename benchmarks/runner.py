@@ -25,7 +25,7 @@ from benchmarks.play import Drawn, draw
 from benchmarks.provenance import provenance
 from benchmarks.relaxed import outcomes
 from benchmarks.sample_table import write_table
-from benchmarks.scores import Judged
+from benchmarks.scores import OF_BEST, Judged
 from benchmarks.session import Session
 from benchmarks.statistics import aggregate
 from benchmarks.tasks import Task, find_task
@@ -200,6 +200,7 @@ def _checks(judged: Sequence[Judged], config: RunConfig, seed: int) -> list[Chec
         sample,
         constraints=task.constraints,
         counts=valid if task.judge else np.concatenate([one.result.success() for one in judged]),
+        of_best=task.score in OF_BEST,
         requested=np.concatenate([one.drawn.requested for one in judged]),
         obtained=np.concatenate([one.drawn.rows + start for one, start in zip(judged, starts, strict=False)]),
         trace=CrystalBatch.concatenate([one.trace for one in judged]),

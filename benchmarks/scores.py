@@ -148,6 +148,7 @@ SCORES: dict[str, Callable[[Judged], Score]] = {
     "S.U.N. structures found": sun_structures_found,
     "hypervolume": hypervolume,
 }
+OF_BEST = frozenset({"AUC top-10", "match rate", "hypervolume"})  # a few crystals make these, not many
 
 
 def sun_rows(sample: Examination, among: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:

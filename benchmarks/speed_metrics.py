@@ -18,10 +18,9 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from benchmarks.judging import REFERENCE
+from benchmarks.judging import load_reference
 from benchmarks.metrics import fixed_order, space_group_found
 from crystal_env.crystal import CrystalBatch
-from crystal_env.dataset import data_folder, load_crystals
 from crystal_env.equivalents import equivalents
 from rewards import Validity
 from rewards.matching import Reference, rows_by_formula, structure_labels
@@ -49,7 +48,10 @@ class Args:
 
 def main(args: Args) -> None:
     """Measure and print tables."""
-    reading, known = _timed(read_reference, args.repeats)
+    try:
+        reading, known = _timed(lambda: load_reference((), needed=True)[0], args.repeats)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     print(f"{args.n_jobs} processes on {os.cpu_count()} cores, medians of {args.repeats}")
     print(f"{'reading ' + str(len(known)) + ' reference crystals':<44}{reading:>9.2f} s", flush=True)
     for size in args.sizes:
@@ -63,12 +65,6 @@ def main(args: Args) -> None:
         plain, pairs, done = plain_loop(crystals, energies, known, args.plain)
         matching = sum(stages[name] for name in ("uniqueness of the stable", "novelty of the unique"))
         print(f"  {f'plain double loop, {done} of {pairs} pairs':<42}{plain:>9.0f} s, {plain / matching:.0f} times")
-
-
-def read_reference() -> CrystalBatch:
-    """Return the crystals of MP-20, tokenised before."""
-    files = [data_folder() / name for name in REFERENCE]
-    return CrystalBatch.concatenate([load_crystals(file, progress=False).crystals for file in files])
 
 
 def sample(known: CrystalBatch, size: int, rng: np.random.Generator) -> tuple[CrystalBatch, NDArray[np.float64]]:

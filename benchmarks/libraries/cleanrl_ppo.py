@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from benchmarks.libraries.common import Player, Settings, TokenNetwork, command, masked, seeded, tell
+from benchmarks.global_generators import global_generators
+from benchmarks.libraries.common import Player, Settings, TokenNetwork, command, masked, tell
 from benchmarks.session import Session
 
 
@@ -53,7 +54,7 @@ def agent(session: Session, **settings: Any) -> Player:
 
 def train(session: Session, settings: Settings) -> Player:
     """Return the player that has learned."""
-    with seeded(session.seed):
+    with global_generators(session.seed):
         env = session.make_vec(settings.num_envs, bins=settings.bins, invalid_action="raise")
         learner = Agent(env)
         optimiser = torch.optim.Adam(learner.parameters(), lr=settings.learning_rate, eps=1e-5)

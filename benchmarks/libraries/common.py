@@ -1,8 +1,6 @@
 """What the scripts share, whatever the library: a network for the observations, a player, a command."""
 
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -127,21 +125,6 @@ class Player:
 def masked(logits: Tensor, masks: Tensor) -> Tensor:
     """Return logits (..., V) that leave only what masks (..., V) allow."""
     return logits.masked_fill(~masks.bool(), _MASKED)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators that libraries draw from, and put them back to where they were at the end."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  what the libraries use
-    with torch.random.fork_rng(devices=[]):
-        try:
-            random.seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            torch.manual_seed(seed)
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
 
 
 def tell(session: Session, done: int, steps: int, returns: Sequence[float]) -> None:

@@ -26,7 +26,8 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.examples.rl_modules.classes.action_masking_rlm import ActionMaskingTorchRLModule
 from torch import Tensor
 
-from benchmarks.libraries.common import HIDDEN, Player, Settings, command, seeded, tell, token_body
+from benchmarks.global_generators import global_generators
+from benchmarks.libraries.common import HIDDEN, Player, Settings, command, tell, token_body
 from benchmarks.session import Session
 from crystal_env.wrappers import MaskInObservation
 from rewards.ray_session import start_ray
@@ -80,7 +81,7 @@ def agent(session: Session, **settings: Any) -> Player:
 def train(session: Session, settings: Settings) -> Player:
     """Return the player that has learned."""
     returns: list[float] = []
-    with seeded(session.seed), running_ray():
+    with global_generators(session.seed), running_ray():
         algorithm = make_config(session, settings, returns).build_algo()
         module: Any = algorithm.get_module()
         size = settings.num_envs * settings.num_steps

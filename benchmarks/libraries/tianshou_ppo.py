@@ -17,7 +17,8 @@ from tianshou.env import DummyVectorEnv
 from tianshou.utils.torch_utils import policy_within_training_step
 from torch import Tensor, as_tensor, nn
 
-from benchmarks.libraries.common import Player, Settings, TokenNetwork, command, masked, seeded, tell
+from benchmarks.global_generators import global_generators
+from benchmarks.libraries.common import Player, Settings, TokenNetwork, command, masked, tell
 from benchmarks.session import Session
 from crystal_env.wrappers import MaskInObservation
 
@@ -54,7 +55,7 @@ def agent(session: Session, **settings: Any) -> Player:
 
 def train(session: Session, settings: Settings) -> Player:
     """Return the player that has learned."""
-    with seeded(session.seed):
+    with global_generators(session.seed):
         env = DummyVectorEnv([lambda: make_env(session, settings) for _ in range(settings.num_envs)])
         env.seed(session.seed)
         algorithm, actor = make_algorithm(env, settings)

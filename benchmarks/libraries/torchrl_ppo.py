@@ -18,7 +18,8 @@ from torchrl.modules import MaskedCategorical, ProbabilisticActor, ValueOperator
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
-from benchmarks.libraries.common import Player, Settings, TokenNetwork, command, seeded, tell
+from benchmarks.global_generators import global_generators
+from benchmarks.libraries.common import Player, Settings, TokenNetwork, command, tell
 from benchmarks.session import Session
 from crystal_env.wrappers import VectorMaskInObservation
 
@@ -30,7 +31,7 @@ def agent(session: Session, **settings: Any) -> Player:
 
 def train(session: Session, settings: Settings) -> Player:
     """Return the player that has learned."""
-    with seeded(session.seed):
+    with global_generators(session.seed):
         env = make_env(session, settings)
         actor_network, actor, critic = make_networks(env)
         size = settings.num_envs * settings.num_steps

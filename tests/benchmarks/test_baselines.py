@@ -2,7 +2,9 @@ import csv
 import gzip
 import json
 import random
+import re
 from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,3 +271,12 @@ def test_settings_come_in_units_of_the_task():
 def test_a_missing_training_set_is_named():
     with pytest.raises(ValueError, match=r"training_set nowhere\.csv"):
         load_training_set("nowhere.csv")
+
+
+def test_the_page_of_baselines_shows_code_that_runs():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "baselines.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found = {}
+    exec(code, found)
+    assert len(found["crystals"]) == found["task"].size == 50
+    assert found["session"].oracle.calls == found["task"].budget == 200

@@ -48,7 +48,16 @@ def test_a_reward_that_is_no_number_is_not_the_same():
 
 def test_crystals_far_below_the_hull_are_holes():
     assert holes(np.array([-0.19, 0.0, np.nan])).passed
-    assert not holes(np.array([-0.21, 0.0, np.nan])).passed
+    assert not holes(np.array([-0.21, -0.21, np.nan])).passed
+
+
+@pytest.mark.parametrize("n", [100, 400, 1000])
+def test_a_share_of_holes_that_is_allowed_may_by_chance_be_exceeded_but_not_doubled(n):
+    rng = np.random.default_rng(0)
+    allowed = [holes(np.where(rng.random(n) < 0.01, -1.0, 0.0)).passed for _ in range(500)]
+    assert np.mean(allowed) > 0.98
+    too_many = [holes(np.where(rng.random(n) < 0.05, -1.0, 0.0)).passed for _ in range(500)]
+    assert np.mean(too_many) < 0.5
 
 
 def test_atoms_on_top_of_each_other_and_impossible_densities_are_seen():
@@ -65,6 +74,12 @@ def test_the_same_kind_over_and_over_is_seen_where_the_task_leaves_a_choice(kind
     assert one_kind(salts([("Na", "Cl")] * 20), "space groups", {"space_group": 225}).passed is None
     assert one_kind(VARIED, "formulas", {}).passed
     assert one_kind(VARIED, "formulas", {"formula": "NaCl"}).passed is None
+
+
+def test_who_is_asked_for_the_best_only_may_draw_them_again_and_again():
+    check = one_kind(salts([("Na", "Cl")] * 20), "formulas", {}, of_best=True)
+    assert (check.passed, check.value) == (None, 1.0)
+    assert not one_kind(salts([("Na", "Cl")] * 20), "formulas", {}, of_best=False).passed
 
 
 def test_a_handful_of_different_crystals_is_not_one_kind():

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from benchmarks.baselines.random_play import RandomPlayer
+from benchmarks.global_generators import global_generators
 from benchmarks.libraries.cleanrl_ppo import Rollout, advantages
-from benchmarks.libraries.common import Player, Settings, masked, mean_return, run, seeded
+from benchmarks.libraries.common import Player, Settings, masked, mean_return, run
 from benchmarks.play import draw
 from benchmarks.session import Session
 from benchmarks.tasks import Task
@@ -147,10 +148,10 @@ def test_advantages_are_sums_of_discounted_differences():
     np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
-def test_seeded_repeats_and_puts_generators_back():
+def test_a_seed_repeats_and_puts_generators_back():
     before, draws = global_states(), []
     for _ in range(2):
-        with seeded(7):
+        with global_generators(7):
             draws.append((random.random(), np.random.rand(), torch.rand(1).item()))  # noqa: NPY002
     assert draws[0] == draws[1]
     assert global_states() == before
