@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from benchmarks.metrics import Examination, variety
 from crystal_env.crystal import CrystalBatch
 from crystal_env.wyckoff import N_GROUPS
+from rewards.cached import Keys
 from rewards.density import densities
-from rewards.matching import Reference, structure_labels
+from rewards.matching import Reference, reduced_formulas, structure_labels
 
 STABLE = 0.1  # eV/atom
 HOLE = 0.2  # eV/atom below the hull: CHGNet puts no crystal of MP-20 there
@@ -32,6 +33,7 @@ TOLERANCE = 1e-3  # of a reward: a potential in single precision, in batches of 
 MOST_APART = 0.05  # total variation between requested and drawn space groups
 LEAST_AT_REST = 0.5  # share of the stable crystals that relaxation leaves the same structure
 STRONGEST = 10.0  # eV/Å
+ASKED_BEFORE = "asked before"  # name of the check
 _LANTHANIDES = (57, 71)
 _CHANCE = 0.99  # quantile of what would be seen by chance
 _REPEATS = 500
@@ -70,6 +72,7 @@ def checks(
     judge: Callable[[CrystalBatch], NDArray[np.float64]] | None = None,
     relaxed: Mapping[str, NDArray[Any]] | None = None,
     validation: CrystalBatch | None = None,
+    asked: NDArray[np.bool_] | None = None,
     seed: int = 0,
 ) -> list[Check]:
     """Run all checks.
@@ -88,6 +91,7 @@ def checks(
         judge: a second potential's energies above its hull (B,) in eV/atom, NaN where it has none.
         relaxed: what `benchmarks.relaxed.outcomes` gives.
         validation: crystals that no agent may know.
+        asked: (M,) which of the trace the agent had asked for before it drew, by default all.
         seed: of what is looked at in parts.
     """
     judged = bool(np.isfinite(sample.e_above_hull).any())
@@ -103,6 +107,7 @@ def checks(
         second_judge(sample, judge),
         *relaxation(relaxed),
         rediscovery(sample.crystals, validation),
+        asked_before(sample.crystals, trace if asked is None else trace[asked]),
     ]
 
 
@@ -258,6 +263,21 @@ def rediscovery(crystals: CrystalBatch, validation: CrystalBatch | None) -> Chec
         return _none(name, "there are no validation data" if validation is None else "there is no crystal")
     share = float(Reference(validation).contains(crystals).mean())
     return Check(name, None, share, "for information", f"{share:.1%} of the crystals")
+
+
+def asked_before(crystals: CrystalBatch, asked: CrystalBatch) -> Check:
+    """Say how many crystals the oracle had answered for: many of a search that returns its best, few of a model."""
+    if not len(asked) or not len(crystals):
+        return _none(ASKED_BEFORE, "nothing was asked" if len(crystals) else "there is no crystal")
+    mine = set(_kinds(crystals))
+    keys = Keys()
+    known = set(keys(asked[[kind in mine for kind in _kinds(asked)]]))
+    share = float(np.mean([key in known for key in keys(crystals)]))
+    return Check(ASKED_BEFORE, None, share, "for information", f"{share:.1%} of the crystals")
+
+
+def _kinds(crystals: CrystalBatch) -> list[tuple[int, bytes]]:
+    return list(zip(crystals.G.tolist(), reduced_formulas(crystals), strict=True))
 
 
 def _frequencies(groups: NDArray[np.int64]) -> NDArray[np.float64]:

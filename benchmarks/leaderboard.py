@@ -16,16 +16,19 @@ from typing import Any
 import tyro
 from tyro.conf import Positional
 
+from benchmarks.checks import ASKED_BEFORE
 from benchmarks.metrics import wilson
 from benchmarks.report.folder import SCHEMA
 from benchmarks.tasks import TASKS, Task
 
 _RESULTS = Path(__file__).parent / "results"
-_HEAD = ("", "agent", "score", "checks failed", "S.U.N.", "valid", "AUC top-10", "calls", "each seed")
+_HEAD = ("", "agent", "score", "checks failed", "S.U.N.", "valid", "AUC top-10", "calls", "asked before", "each seed")
 _ABOUT = (
     "Agents by score, higher is better: the interquartile mean over seeds with its bootstrap interval, or for fewer "
-    "than three seeds the mean and the range. Calls are those of the oracle, a mean over seeds. Valid and S.U.N. "
-    "(stable at 0.1 eV/atom, unique, novel) are shares of all attempts of all seeds, with Wilson intervals at 95 %. "
+    "than three seeds the mean and the range. Calls are those of the oracle, a mean over seeds. Asked before is the "
+    "share of the drawn crystals that the oracle had answered for: high where the best of a search are drawn, low "
+    "where a model draws new ones, of which it can draw any number. Valid and S.U.N. (stable at 0.1 eV/atom, unique, "
+    "novel) are shares of all attempts of all seeds, with Wilson intervals at 95 %. "
     "A score with failed checks is doubtful; what the checks are stands in benchmarks/checks.py."
 )
 
@@ -214,8 +217,16 @@ def _cells(rank: int, entry: Entry) -> list[str]:
         _pooled([share["valid"] for share in shares]),
         f"{sum(areas) / len(areas):.4f}" if areas else "–",
         f"{sum(seed['calls'] for seed in seeds) / len(seeds):,.0f}",
+        _asked_before(seeds),
         ", ".join(f"{score:.4f}" for score in per_seed) + f" (n = {len(per_seed)})",
     ]
+
+
+def _asked_before(seeds: Sequence[dict[str, Any]]) -> str:
+    """Return the share of crystals that the oracle had answered for before they were drawn, a mean over seeds."""
+    checks = [check for seed in seeds for check in seed["checks"] if check["name"] == ASKED_BEFORE]
+    known = [check["value"] for check in checks if check["value"] is not None]
+    return f"{100 * sum(known) / len(known):.1f} %" if known else "–"
 
 
 def _pooled(shares: Sequence[dict[str, Any]]) -> str:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 from tyro.conf import Positional
 
 from benchmarks.agent_loading import load_agent, player_of, settings_of
@@ -139,7 +140,7 @@ def _run_seed(
 ) -> None:
     """Train, draw and judge; every stage that is done is not done again."""
     seconds = {"training": 0.0, "drawing": 0.0, "evaluation": 0.0}
-    judged = []
+    judged, asked = [], []
     for number in range(len(task.cases)):
         case, place = task.case(number), folder / f"case-{number}" if len(task.cases) > 1 else folder
         place.mkdir(parents=True, exist_ok=True)
@@ -151,10 +152,11 @@ def _run_seed(
         drawn, trace = Drawn.load(place / "crystals.npz"), load_trace(place / "trace.npz")
         judged.append(judge(case, drawn, trace, reference, label, config.n_jobs))
         seconds = {name: seconds[name] + times.get(name, 0.0) for name in seconds}
+        asked.append(np.arange(len(trace[0])) < times["asked"])
         seconds["evaluation"] += time.perf_counter() - start
     start = time.perf_counter()
     outcome = numbers(judged) | {"seed": seed}
-    outcome["checks"] = [asdict(check) for check in _checks(judged, config, seed)]
+    outcome["checks"] = [asdict(check) for check in _checks(judged, config, seed, np.concatenate(asked))]
     write_table(folder / "samples.csv.gz", judged)
     seconds["evaluation"] += time.perf_counter() - start
     _write_json(folder / "seed.json", {**outcome, "seconds": {k: round(v, 2) for k, v in seconds.items()}})
@@ -173,19 +175,20 @@ def _train_and_draw(case: Task, config: RunConfig, kwargs: dict[str, Any], seed:
         trained = time.perf_counter()
         drawn = draw(player, case, seed, f"{label}: drawing")
         ended = time.perf_counter()
-        if not session.oracle.calls:  # who did not learn is measured by what it draws
+        asked = session.oracle.calls
+        if not asked:  # who did not learn is measured by what it draws
             session.score(drawn.crystals)
     finally:
         session.close()
     session.oracle.save(place / "trace.npz")
-    _write_json(place / "times.json", {"training": trained - start, "drawing": ended - trained})
+    _write_json(place / "times.json", {"training": trained - start, "drawing": ended - trained, "asked": asked})
     drawn.save(place / "crystals.npz")
     session.oracle.close()
     for path in place.glob("oracle.sqlite*"):
         path.unlink()
 
 
-def _checks(judged: Sequence[Judged], config: RunConfig, seed: int) -> list[Check]:
+def _checks(judged: Sequence[Judged], config: RunConfig, seed: int, asked: NDArray[np.bool_]) -> list[Check]:
     """Look for what makes a score doubtful."""
     task = judged[0].task
     sample = together([one.sample for one in judged])
@@ -209,6 +212,7 @@ def _checks(judged: Sequence[Judged], config: RunConfig, seed: int) -> list[Chec
         judge=_second_judge(config),
         relaxed=relaxed,
         validation=load_crystals(validation).crystals if validation.is_file() else None,
+        asked=asked,
         seed=seed,
     )
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.checks import (
+    asked_before,
     checks,
     holes,
     lanthanide_exchange,
@@ -16,6 +17,7 @@ from benchmarks.checks import (
 )
 from benchmarks.metrics import Examination
 from crystal_env import Crystal, CrystalBatch
+from crystal_env.equivalents import equivalents
 
 SALT = "225-a-{}-0-0-0-b-{}-1/2-1/2-1/2-X-{}-{}-{}-90-90-90"
 ALKALI, HALOGEN = ["Li", "Na", "K", "Rb", "Cs"], ["F", "Cl", "Br", "I"]
@@ -145,6 +147,14 @@ def test_rediscovery_informs():
     assert (found.passed, found.value) == (None, 0.25)
 
 
+def test_crystals_that_were_asked_for_are_known_in_any_setting():
+    moved = equivalents(VARIED[:6], np.random.default_rng(0))
+    found = asked_before(VARIED[:8], CrystalBatch.concatenate([moved, VARIED[12:]]))
+    assert (found.passed, found.value) == (None, 0.75)
+    assert asked_before(VARIED[:8], VARIED[12:]).value == 0
+    assert asked_before(VARIED[:8], VARIED[:0]).value is None
+
+
 def test_all_checks_run_and_have_different_names():
     found = checks(
         examined(VARIED),
@@ -158,7 +168,7 @@ def test_all_checks_run_and_have_different_names():
         validation=VARIED[:1],
     )
     names = [check.name for check in found]
-    assert len(set(names)) == len(names) == 13
+    assert len(set(names)) == len(names) == 14
     assert {check.name for check in found if check.passed is False} == {"one prototype", "one space group"}
 
 

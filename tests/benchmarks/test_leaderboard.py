@@ -28,6 +28,7 @@ def write(folder, name, scores, *, task=TASK, flags=(), scored=50, area=0.5, fie
                     "S.U.N. (≤ 0.1 eV/atom)": {"count": 20 + seed, "of": 100},
                 }
             },
+            "checks": [{"name": "asked before", "value": None if area is None else 0.1 * seed}],
         }
         for seed in range(len(scores))
     ]
@@ -85,9 +86,9 @@ def test_a_line_says_what_is_known(results):
     text = leaderboard([results])
     row = cells(text, "High")
     assert row[2:5] == ["0.5000 (0.4000 to 0.6000)", "⚠ holes, one formula", sun]
-    assert row[6:] == ["0.5000", "19,500", "0.4000, 0.5000, 0.6000 (n = 3)"]
+    assert row[6:] == ["0.5000", "19,500", "10.0 %", "0.4000, 0.5000, 0.6000 (n = 3)"]
     assert cells(text, "Also low")[3:5] == ["none", "–"]
-    assert cells(text, "Also low")[6] == "–"
+    assert cells(text, "Also low")[6] == cells(text, "Also low")[8] == "–"
     assert cells(text, "Other \\| task")[2] == "0.9000"
 
 

@@ -140,6 +140,7 @@ def test_files_of_crystals_are_agents_and_their_bad_rows_are_failures(whole, tmp
     assert seed["attempts without a crystal"][reason] == 1
     assert seed["summary"]["shares"]["valid"]["of"] == 6
     assert results["agent"]["name"] == "made"
+    assert {check["name"]: check["value"] for check in seed["checks"]}["asked before"] is None
     assert seed["calls"] <= 5
 
 
