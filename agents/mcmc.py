@@ -252,7 +252,8 @@ class _Chains:
         """Score crystals, equal ones once."""
         first, place = crystals.distinct()
         self.calls += len(first)
-        return self.scorer(crystals[first]).take(place)
+        with torch.inference_mode(False):  # a reward may need gradients
+            return self.scorer(crystals[first]).take(place)
 
 
 def autocorrelation_time(values: NDArray[np.float64], window: float = 5.0) -> float:

@@ -198,7 +198,8 @@ def checked_edges(n_edges: int) -> int:
 def library_defaults() -> Iterator[int]:
     """Give a library torch's default dtype, and leave torch's settings and random state as found.
 
-    Yields the number of threads torch may use.
+    What it makes can be differentiated, whatever its caller does: a model that is loaded in inference mode never has
+    forces. Yields the number of threads torch may use.
     """
     import torch
 
@@ -206,7 +207,7 @@ def library_defaults() -> Iterator[int]:
     precision = torch.get_float32_matmul_precision()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
             yield threads
     finally:
         torch.set_default_dtype(dtype)

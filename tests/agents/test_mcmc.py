@@ -145,6 +145,18 @@ def test_a_reward_that_breaks_is_a_low_one():
     assert (result.result.success() == (result.crystals.A[:, 0] != 3)).all()
 
 
+def test_a_reward_may_use_gradients():
+    def slope(crystals):
+        x = torch.tensor(crystals.L[:, 0], requires_grad=True)
+        (x**2).sum().backward()
+        return RewardResult(x.grad.numpy(), {}, np.full(len(crystals), None))
+
+    config = replace(TINY, chains=5, steps=2)
+    result = mcmc(base_model(), slope, config, progress=False)
+    assert list(result.result.failures) == [None] * 5
+    np.testing.assert_allclose(result.result.total, 2 * result.crystals.L[:, 0])
+
+
 def test_an_interrupt_ends_after_the_step_at_hand_with_what_there_is():
     steps = []
 

@@ -152,6 +152,19 @@ def test_settings_and_random_states_of_the_libraries_are_left_as_found(potential
     np.testing.assert_allclose(energies, potential.energies(atoms).total, atol=1e-4)
 
 
+def test_a_model_that_was_loaded_in_inference_mode_has_forces(potential, crystals):
+    atoms = crystals[:2].to_atoms()
+    rewards.potentials.chgnet._load_model.cache_clear()
+    with torch.inference_mode():
+        potential.energies(atoms)
+    found = potential.forces(atoms)
+    assert list(found.failures) == [None, None]
+    with torch.inference_mode():
+        inside = potential.forces(atoms)
+    for ours, theirs in zip(inside.forces, found.forces, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
 def test_nothing_is_written_to_the_working_folder_and_nothing_is_printed(
     potential, crystals, exploding, tmp_path, monkeypatch, capfd
 ):
