@@ -248,6 +248,8 @@ def relaxation(relaxed: Mapping[str, NDArray[Any]] | None) -> list[Check]:
     same, strong = float(relaxed["same"].mean()), float((relaxed["force"] > STRONGEST).mean())
     rest = f"{len(relaxed['same'])} relaxed, {relaxed['group'].mean():.0%} keep their group, "
     rest += f"median RMSD {_median(relaxed['rmsd']):.3f}, median gain {_median(relaxed['gain']):.3f} eV/atom"
+    if reasons := [reason for reason in relaxed["failures"] if reason is not None]:
+        rest += f"; {len(reasons)} could not be relaxed: {reasons[0]}"
     known = relaxed["force"][np.isfinite(relaxed["force"])]
     largest = f"largest {known.max():.2f} eV/Å" if len(known) else "no forces are known"
     return [

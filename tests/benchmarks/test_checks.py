@@ -131,15 +131,17 @@ def test_second_judge_sees_the_stable_ones_only_and_its_gap_is_told():
 
 
 def test_crystals_that_collapse_and_strong_forces_are_seen():
-    def relaxed(same, force):
+    def relaxed(same, force, reason=None):
         n = len(same)
         values = {"same": np.array(same), "group": np.ones(n, bool), "force": np.array(force)}
-        return values | {"rmsd": np.zeros(n), "gain": np.zeros(n)}
+        return values | {"rmsd": np.zeros(n), "gain": np.zeros(n), "failures": np.full(n, reason, object)}
 
     assert [check.passed for check in relaxation(relaxed([True] * 4, [0.1] * 4))] == [True, True]
     assert [check.passed for check in relaxation(relaxed([False] * 3 + [True], [20.0] * 4))] == [False, False]
     assert [check.passed for check in relaxation(None)] == [None, None]
-    assert [check.passed for check in relaxation(relaxed([False], [np.nan]))] == [False, None]
+    rest, forces = relaxation(relaxed([False], [np.nan], "too dense"))
+    assert (rest.passed, forces.passed) == (False, None)
+    assert rest.detail.endswith("1 could not be relaxed: too dense")
 
 
 def test_rediscovery_informs():
