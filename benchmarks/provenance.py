@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from agents.checkpoint import MODELS, WEIGHTS_FILE
 from benchmarks.tasks import Task
 from rewards.hull_file import hull_path
 
@@ -31,15 +33,18 @@ _PACKAGES = (
 )
 
 
-def provenance(files: Sequence[Path], task: Task, seconds: float) -> dict[str, Any]:
+def provenance(files: Sequence[Path], task: Task, seconds: float, model: Any = None) -> dict[str, Any]:
     """Return what results depend on, JSON-plain.
 
     Args:
-        files: the reference of novelty.
+        files: the reference of novelty, and others that were read.
         task: the task.
-        seconds: how long the run took.
+        seconds: how long the runs took, all seeds.
+        model: name or path of the model that the agent started from, if there is one.
     """
     hashes = {path.name: file_digest(path) for path in files}
+    if isinstance(model, str) and (weights := _weights(model)).is_file():
+        hashes[f"model {Path(model).name}"] = file_digest(weights)
     if task.judge:
         hull = hull_path("mp20-chgnet")
         hashes |= {hull.name: file_digest(hull), "CHGNet weights": chgnet_digest()}
@@ -52,9 +57,23 @@ def provenance(files: Sequence[Path], task: Task, seconds: float) -> dict[str, A
         "versions": {"python": platform.python_version(), **versions()},
         "hardware": hardware(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["crystalgen", *sys.argv[1:]]),
+        "command": command("crystalgen", *sys.argv[1:]),
         "seconds": round(seconds, 1),
     }
+
+
+def command(*words: str) -> str:
+    """Return a command as others can run it: without the folders of this machine.
+
+    The folders of the environment variables are written as ``$CRYSTALGEN_DATA`` and ``$CRYSTALGEN_MODELS``, those in
+    the working folder relative to it, those at home with ``~``.
+    """
+    text = shlex.join(words)
+    folders = {os.environ.get(name, ""): f"${name}" for name in ("CRYSTALGEN_DATA", "CRYSTALGEN_MODELS")}
+    for folder, name in [*folders.items(), (str(Path.cwd()), "."), (str(Path.home()), "~")]:
+        if len(Path(folder).parts) > 1 and Path(folder).is_absolute():  # neither "" nor the root
+            text = re.sub(rf"{re.escape(folder.rstrip('/'))}(?=[/\s']|$)", name, text)
+    return text.replace(" ./", " ")
 
 
 def versions() -> dict[str, str]:
@@ -98,6 +117,11 @@ def chgnet_digest() -> str:
     for path in sorted((Path(chgnet.__file__).parent / "pretrained").rglob("*.pth.tar")):
         digest.update(f"{path.name} {file_digest(path)}".encode())
     return digest.hexdigest()
+
+
+def _weights(model: str) -> Path:
+    path = MODELS / model if (MODELS / model).is_dir() else Path(model)
+    return path / WEIGHTS_FILE if path.is_dir() else path
 
 
 def _cpu_lines() -> list[str]:

@@ -83,11 +83,11 @@ def run(config: RunConfig) -> dict[str, Any]:
     Raises:
         ValueError: if the task or the agent is not known, or the folder has results of something else.
     """
-    started = time.perf_counter()
     task = find_task(config.task).resized(config.budget, config.size)
     kwargs = _json_object(config.agent_kwargs)
     agent = load_agent(config.agent, kwargs)
-    about = {"task": task.digest, "agent": config.agent, "settings": settings_of(agent, kwargs)}
+    settings = settings_of(agent, kwargs)
+    about = {"task": task.digest, "agent": config.agent, "settings": settings}
     _claim(config.out, about, config.resume)
     if not config.seeds or len(set(config.seeds)) < len(config.seeds) or min(config.seeds) < 0:
         raise ValueError(f"seeds must be different numbers of at least 0, got {config.seeds}")
@@ -105,11 +105,16 @@ def run(config: RunConfig) -> dict[str, Any]:
     results = {
         "schema": SCHEMA,
         "task": {**asdict(task), "name": task.name, "digest": task.digest},
-        "agent": {"name": config.name or _name(config.agent), "source": config.agent, "settings": about["settings"]},
+        "agent": {"name": config.name or _name(config.agent), "source": config.agent, "settings": settings},
         "score": {"name": task.score, **aggregate([entry["score"] for entry in seeds])},
         "seeds": seeds,
         "flags": sorted({check["name"] for entry in seeds for check in entry["checks"] if check["passed"] is False}),
-        "provenance": provenance(files, task, time.perf_counter() - started),
+        "provenance": provenance(
+            [*files, *([config.judge_hull] if config.judge_hull else [])],
+            task,
+            sum(sum(entry["seconds"].values()) for entry in seeds),
+            settings.get("model"),
+        ),
     }
     results = _write_json(config.out / "results.json", results)
     print(summary(results))

@@ -1,7 +1,6 @@
 """What a figure or table comes to: its numbers beside the paper's, printed and written with their provenance."""
 
 import json
-import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.metrics import bootstrap, wilson
 from benchmarks.paper.published import NUMBERS
 from benchmarks.paper.settings import Settings
-from benchmarks.provenance import hardware, versions
+from benchmarks.provenance import command, hardware, versions
 
 SCHEMA = "crystalgen-paper/1"
 
@@ -115,7 +114,7 @@ def write(name: str, outcome: Outcome, settings: Settings, hashes: Mapping[str, 
             "versions": versions(),
             "hardware": hardware(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": shlex.join(["python", "-m", "benchmarks.paper", *sys.argv[1:]]),
+            "command": command("python", "-m", "benchmarks.paper", *sys.argv[1:]),
             "seconds": round(seconds, 1),
         },
     }
