@@ -7,6 +7,7 @@ its definition, are ranked; others are listed apart, with the reason.
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -23,6 +24,7 @@ from benchmarks.tasks import TASKS, Task
 
 _RESULTS = Path(__file__).parent / "results"
 _HEAD = ("", "agent", "score", "checks failed", "S.U.N.", "valid", "AUC top-10", "calls", "asked before", "each seed")
+_INTERVAL = re.compile(r" \(([^()]* to [^()]*)\)$")
 _ABOUT = (
     "Agents by score, higher is better: the interquartile mean over seeds with its bootstrap interval, or for fewer "
     "than three seeds the mean and the range. Calls are those of the oracle, a mean over seeds. Asked before is the "
@@ -94,7 +96,7 @@ def leaderboard_page(folders: Sequence[Path]) -> str:
         most = max([entry.score for _, entry in ranked] + [_bounds(entry)[1] for _, entry in ranked])
         rows = []
         for rank, entry in ranked:
-            cells = [escape(cell) for cell in _cells(rank, entry)]
+            cells = [_INTERVAL.sub(r" <small>\1</small>", escape(cell)) for cell in _cells(rank, entry)]
             cells[2] += _bar(entry, most)
             cells[3] = f'<span class="mark bad">{cells[3]}</span>' if entry.values["flags"] else cells[3]
             rows.append(cells)
