@@ -286,4 +286,5 @@ def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
         return 0.0, 1.0
     share, weight = count / total, z**2 / total
     middle, width = share + weight / 2, z * np.sqrt(share * (1 - share) / total + weight / (4 * total))
-    return float((middle - width) / (1 + weight)), float((middle + width) / (1 + weight))
+    low, high = (middle - width) / (1 + weight), (middle + width) / (1 + weight)
+    return (float(low) if count else 0.0), (float(high) if count < total else 1.0)  # rounding leaves the bounds there

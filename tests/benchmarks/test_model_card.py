@@ -92,10 +92,11 @@ def test_stable_unique_and_novel_count_one_after_the_other():
     assert summary["median e_above_hull"] == pytest.approx(0.025)
 
 
-@pytest.mark.parametrize(("count", "total"), [(0, 10), (3, 10), (10, 10), (874, 1000)])
+@pytest.mark.parametrize(("count", "total"), [(0, 3), (0, 10), (3, 10), (10, 10), (874, 1000)])
 def test_interval_is_that_of_scipy(count, total):
     low, high = binomtest(count, total).proportion_ci(0.95, method="wilson")
     assert metrics.wilson(count, total) == pytest.approx((low, high), abs=1e-6)
+    assert 0 <= metrics.wilson(count, total)[0] <= metrics.wilson(count, total)[1] <= 1
 
 
 def test_jensen_shannon_of_a_coin_that_always_shows_heads_and_a_fair_one():
