@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metrics import Examination, variety
+from benchmarks.thresholds import HOLE, STABLE
 from crystal_env.crystal import CrystalBatch
 from crystal_env.wyckoff import N_GROUPS
 from rewards.cached import Keys
 from rewards.density import densities
 from rewards.matching import Reference, reduced_formulas, structure_labels
 
-STABLE = 0.1  # eV/atom
-HOLE = 0.2  # eV/atom below the hull: CHGNet puts no crystal of MP-20 there
 MOST_HOLES = 0.01  # share of the crystals, and what is due to chance: the base model has 0.9 %
 CLOSE = 0.6  # of the sum of covalent radii: none of 3,000 crystals of MP-20 has a distance that short
 DENSEST = 25.0  # g/cm^3: osmium has 22.6

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pymatgen.io.cif import CifWriter
 
 from agents.run_folder import RunFolder
+from benchmarks.thresholds import STABLE
 from crystal_env import CrystalBatch, rendering
 
 _BEST = 12
-_STABLE = 0.1  # eV/atom
 
 
 class Sample(NamedTuple):
@@ -82,7 +82,7 @@ def _plot(path: Path, before: Sample, after: Sample, history: list[dict[str, flo
     for sample, name, color in ((before, "base model", "tab:gray"), (after, "after training", "tab:blue")):
         label = f"{name}: {sample.stable.mean():.1%} stable"
         histogram.hist(sample.e_above_hull[sample.scored], bins, color=color, alpha=0.6, label=label)
-    histogram.axvline(_STABLE, color="tab:red", linestyle="--", linewidth=1)
+    histogram.axvline(STABLE, color="tab:red", linestyle="--", linewidth=1)
     histogram.set(xlabel="energy above hull (eV/atom)", ylabel="crystals")
     histogram.legend()
     figure.savefig(path, dpi=150)

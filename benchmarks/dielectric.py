@@ -21,14 +21,13 @@ from tyro.conf import Positional
 
 from agents import CrystalFormer
 from benchmarks.metrics import wilson
+from benchmarks.thresholds import HOLE, STABLE
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.dataset import data_folder, load_crystals
 from crystal_env.reward import RewardResult
 from rewards import DielectricFoM, EnergyAboveHull
 from rewards.matching import reduced_formulas, same, structure_labels
 
-_STABLE = 0.1  # eV/atom
-_GAP = 0.2  # eV/atom: deeper below, the hull lacks a phase or the potential fails
 _MERIT = 100.0  # eV, the dashed line of Fig. 6a
 _SHOWN = (-0.5, 3.0)  # eV/atom
 
@@ -122,7 +121,7 @@ def plot_energies(path: Path, energies: dict[str, NDArray[np.float64]], space_gr
     for name, values in energies.items():
         scored = np.clip(values[np.isfinite(values)], *_SHOWN)
         axes.hist(scored, bins=np.linspace(*_SHOWN, 71).tolist(), histtype="step", linewidth=1.5, label=name)
-    axes.axvline(_STABLE, color="tab:red", linestyle="--", linewidth=0.9)
+    axes.axvline(STABLE, color="tab:red", linestyle="--", linewidth=0.9)
     axes.set(xlabel="energy above hull (eV/atom, as drawn)", ylabel="crystals", title=f"space group {space_group}")
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
@@ -167,7 +166,7 @@ def _find(crystals: CrystalBatch, reference: CrystalBatch) -> list[int]:
 
 
 def _stable(sample: _Sample) -> NDArray[np.bool_]:
-    return (sample.e_above_hull <= _STABLE) & (sample.e_above_hull >= -_GAP)
+    return (sample.e_above_hull <= STABLE) & (sample.e_above_hull >= -HOLE)
 
 
 def _summary(sample: _Sample) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.model_plots import jensen_shannon
 from crystal_env.crystal import CrystalBatch
 from crystal_env.normaliser import letter_permutations
 from crystal_env.wyckoff import LETTERS, N_ELEMENTS, N_GROUPS, N_LETTERS
@@ -53,6 +52,20 @@ def distribution(crystals: CrystalBatch, reference: CrystalBatch) -> dict[str, f
 def divergence(values: NDArray[Any], others: NDArray[Any], size: int) -> float:
     """Return the Jensen-Shannon divergence in bits of two samples of numbers below ``size``."""
     return jensen_shannon(*(np.bincount(sample, minlength=size) for sample in (values, others)))
+
+
+def jensen_shannon(p: NDArray[Any], q: NDArray[Any]) -> float:
+    """Return the Jensen-Shannon divergence in bits, 0 for equal and 1 for disjoint distributions.
+
+    Args:
+        p: counts or probabilities (K,) that are not all zero.
+        q: likewise.
+    """
+    from scipy.special import rel_entr
+
+    p, q = p / p.sum(), q / q.sum()
+    middle = (p + q) / 2
+    return float((rel_entr(p, middle).sum() + rel_entr(q, middle).sum()) / (2 * np.log(2)))
 
 
 def vendi(eigenvalues: NDArray[np.float64]) -> float:

@@ -19,6 +19,7 @@ from benchmarks.judging import load_reference
 from benchmarks.metrics import Examination, detected_groups, examine, first_of_each, fixed_order, summarise
 from benchmarks.provenance import file_digest, versions
 from benchmarks.relaxed import Outcomes, outcomes, relaxed_summary, share
+from benchmarks.thresholds import ON_HULL, STABLE
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
 from rewards import ConvexHull, EnergyAboveHull
@@ -28,7 +29,6 @@ from rewards.matching import is_novel, structure_labels
 if TYPE_CHECKING:
     from rewards.potentials import Potential
 
-_STABLE, _ON_HULL = 0.1, 1e-4  # eV/atom
 _EDGES = (-0.5, -0.2, -0.1, -0.05, 0.0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)  # eV/atom
 _DEFINITIONS = {
     "shares": "of all attempts; those that gave no structure are failures",
@@ -37,7 +37,7 @@ _DEFINITIONS = {
     "S.U.N.": "stable, of these the first of each structure, of these those not in the reference",
     "order": "by energy above the hull, then by text",
     "same structure": "pymatgen StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5, scale=True), equal reduced formulas",
-    "stable (≤ 0 eV/atom)": f"at most {_ON_HULL} eV/atom, the noise of single precision",
+    "stable (≤ 0 eV/atom)": f"at most {ON_HULL} eV/atom, the noise of single precision",
 }
 
 
@@ -106,7 +106,7 @@ def evaluate(
     known, about = _reference(reference)
     attempts = as_attempts(crystals, n_jobs, name=name)
     sample = examine(attempts.crystals, known, energy, attempts.name, n_jobs, attempts.foreign)
-    total, sun = len(attempts), sun_of(sample, _STABLE)
+    total, sun = len(attempts), sun_of(sample, STABLE)
     summary: dict[str, Any] = {"name": attempts.name, "attempts": total, "crystals": len(attempts.rows)}
     summary |= {"structures beyond the grammar": len(attempts.foreign), **summarise(sample, len(attempts.failures))}
     summary["failures"] = {attempts.places[row]: reason for row, reason in attempts.failures.items()}
@@ -215,9 +215,9 @@ def _verdicts(attempts: Attempts, sample: Examination, sun: NDArray[np.bool_]) -
     rows = np.concatenate([attempts.rows, attempts.foreign_rows])
     of_rows = {
         "valid": sample.structural & sample.compositional,
-        f"stable (≤ {_STABLE:g} eV/atom)": sample.e_above_hull <= _STABLE,
-        f"S.U.N. (≤ {_STABLE:g} eV/atom)": sun,
-        "S.U.N. (≤ 0 eV/atom)": sun_of(sample, _ON_HULL),
+        f"stable (≤ {STABLE:g} eV/atom)": sample.e_above_hull <= STABLE,
+        f"S.U.N. (≤ {STABLE:g} eV/atom)": sun,
+        "S.U.N. (≤ 0 eV/atom)": sun_of(sample, ON_HULL),
     }
     verdicts = {name: np.zeros(len(attempts), bool) for name in of_rows}
     for name, values in of_rows.items():

@@ -8,6 +8,7 @@ compared. As that relation is not transitive, crystals are gone through in a fix
 What the grammar cannot write down is judged as a structure, by the same rules (`benchmarks.foreign`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from benchmarks.distribution import templates
 from benchmarks.foreign import text_of, verdicts
+from benchmarks.thresholds import HOLE, ON_HULL, STABLE
 from crystal_env import Crystal, CrystalBatch
 from crystal_env.reward import Reward, Scorer
 from rewards import EnergyAboveHull, Validity
@@ -26,9 +28,6 @@ from rewards.matching import Structures, is_novel, reduced_formulas, structure_l
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-_STABLE = 0.1  # eV/atom
-_GAP = 0.2  # eV/atom: deeper below the hull, the hull lacks a phase or the potential fails
-_ON_HULL = 1e-4  # eV/atom: float32 noise of the energy of a phase that is on the hull
 _CHUNK = 64
 _MANY = 2000  # crystals whose symmetry is worth starting processes for
 _UNSCORED = 10.0  # eV/atom: what a crystal counts that could not be scored, as in the paper's reward
@@ -168,8 +167,8 @@ def summarise(sample: Examination, unreadable: int = 0) -> dict[str, Any]:
         unreadable: entries beside these that were no crystals: they count as neither valid, stable, unique nor novel.
     """
     energies, total = sample.e_above_hull, len(sample.e_above_hull) + unreadable
-    scored, stable, on_hull = np.isfinite(energies), energies <= _STABLE, energies <= _ON_HULL  # NaN is not
-    believed = stable & (energies >= -_GAP)
+    scored, stable, on_hull = np.isfinite(energies), energies <= STABLE, energies <= ON_HULL  # NaN is not
+    believed = stable & (energies >= -HOLE)
     counts = {
         "structurally valid": sample.structural.sum(),
         "compositionally valid": sample.compositional.sum(),
@@ -196,7 +195,7 @@ def summarise(sample: Examination, unreadable: int = 0) -> dict[str, Any]:
         "shares": shares,
         "mean e_above_hull": float(energies[scored].mean()) if scored.any() else None,
         "median e_above_hull": float(np.median(energies[scored])) if scored.any() else None,
-        "below hull by more than 0.2 eV/atom": int((energies < -_GAP).sum()),
+        "below hull by more than 0.2 eV/atom": int((energies < -HOLE).sum()),
         "intervals": {
             "mean e_above_hull": bootstrap(energies[scored]),
             "median e_above_hull": bootstrap(energies[scored], np.median),
@@ -231,19 +230,12 @@ def variety(
     }
     numbers = {}
     for name, values in kinds.items():
-        counts = np.array(sorted(_counts(values).values(), reverse=True), float)
+        counts = np.array(sorted(Counter(values).values(), reverse=True), float)
         p = counts / max(counts.sum(), 1)
         numbers[name] = float(len(counts))
         numbers[f"largest share of {name}"] = float(p.max(initial=0.0))
         numbers[f"entropy of {name}"] = float(-(p * np.log(np.where(p > 0, p, 1))).sum())
     return numbers
-
-
-def _counts(values: list[Any]) -> dict[Any, int]:
-    counts: dict[Any, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts
 
 
 def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:

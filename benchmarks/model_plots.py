@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from benchmarks.distribution import jensen_shannon
 from crystal_env import CrystalBatch
 from crystal_env.elements import SYMBOLS
 from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS
@@ -52,20 +53,6 @@ def numbers(crystals: CrystalBatch) -> dict[str, NDArray[np.float64]]:
         "density": _GRAMS_PER_CM3 * (composition @ atomic_masses[: N_ELEMENTS + 1]) / (atoms * volume),
         "volume per atom": volume,
     }
-
-
-def jensen_shannon(p: NDArray[Any], q: NDArray[Any]) -> float:
-    """Return the Jensen-Shannon divergence in bits, 0 for equal and 1 for disjoint distributions.
-
-    Args:
-        p: counts or probabilities (K,) that are not all zero.
-        q: likewise.
-    """
-    from scipy.special import rel_entr
-
-    p, q = p / p.sum(), q / q.sum()
-    middle = (p + q) / 2
-    return float((rel_entr(p, middle).sum() + rel_entr(q, middle).sum()) / (2 * np.log(2)))
 
 
 def distances(crystals: CrystalBatch, training: CrystalBatch) -> dict[str, float]:

@@ -1,9 +1,8 @@
 """From an agent to the crystals that it is judged by: one for each attempt, in the space groups that were requested."""
 
 from collections.abc import Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import gymnasium as gym
 import numpy as np
@@ -16,9 +15,6 @@ from benchmarks.tasks.oracle import write_npz
 from crystal_env.constraints import constraints
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.feasibility import compile_grammar
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _SYMBOLS = 146  # ids that are no bins
 _ARRAYS = ("G", "W", "A", "XYZ", "L")
@@ -79,7 +75,9 @@ def draw(player: Any, task: Task, seed: int, name: str | None = None) -> Drawn:
     if isinstance(player, CrystalBatch):
         return _of_crystals(player, task)
     if _is_crystalformer_agent(player):
-        player = _ModelPlayer(player.model, getattr(player.task, "bins", 0), task)
+        from benchmarks.model_player import ModelPlayer
+
+        player = ModelPlayer(player.model, task, getattr(player.task, "bins", 0))
     elif hasattr(player, "predict") and hasattr(player, "policy"):
         player = _StockPlayer(player)
     if hasattr(player, "draw"):
@@ -194,28 +192,6 @@ def _is_crystalformer_agent(player: Any) -> bool:
     return isinstance(player, KLPPO)
 
 
-class _ModelPlayer:
-    """Draws with a CrystalFormer, whose likelihoods are known."""
-
-    def __init__(self, model: Any, bins: int, task: Task) -> None:
-        self.model, self.bins = model, bins
-        self.options = {name: value for name, value in task.constraints.items() if name != "space_group"}
-
-    def draw(self, space_groups: NDArray[np.int64], seed: int) -> CrystalBatch:
-        crystals: CrystalBatch = self.model.sample(space_groups, seed=seed, bins=self.bins, **self.options)
-        return crystals
-
-    def log_prob(self, crystals: CrystalBatch) -> NDArray[np.float64]:
-        import torch
-
-        with torch.inference_mode():
-            parts = [
-                self.model.log_prob(crystals[i : i + 256], bins=self.bins, **self.options).total.double().cpu().numpy()
-                for i in range(0, len(crystals), 256)
-            ]
-        return np.concatenate([np.zeros(0), *parts])
-
-
 class _StockPlayer:
     """Acts as a stable-baselines3 model predicts, drawing from its policy."""
 
@@ -232,18 +208,10 @@ class _StockPlayer:
         self._seed = seed
 
     def act(self, observations: NDArray[Any], masks: NDArray[np.bool_]) -> NDArray[Any]:
+        from benchmarks.global_generators import global_generators
+
         kwargs = {"action_masks": masks} if self._masked else {}
         self._seed += 1
-        with _torch_seed(self._seed):
+        with global_generators(self._seed):
             actions: NDArray[Any] = self.model.predict(observations, deterministic=False, **kwargs)[0]
         return actions
-
-
-@contextmanager
-def _torch_seed(seed: int) -> "Iterator[None]":
-    """Make torch draw from a seed, and leave its generator as it was."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

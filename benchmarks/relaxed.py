@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from benchmarks.foreign import energies_above_hull, may_be_scored, space_group
 from benchmarks.metrics import joined, wilson
+from benchmarks.thresholds import ON_HULL, STABLE
 from crystal_env.crystal import CrystalBatch
 from rewards import EnergyAboveHull, Relaxation
 from rewards.matching import Structures, same
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 _CHUNK = 32
-_STABLE = 0.1  # eV/atom
-_ON_HULL = 1e-4  # eV/atom: float32 noise of the energy of a phase that is on the hull
 
 
 class Outcomes(NamedTuple):
@@ -146,7 +145,7 @@ def relaxed_summary(
     """
     counts = {"could be relaxed": sum(reason is None for reason in after.failures)}
     counts |= {"same structure": after.same.sum(), "space group survives": after.group.sum()}
-    for limit, most in ((_STABLE, _STABLE), (0.0, _ON_HULL)):
+    for limit, most in ((STABLE, STABLE), (0.0, ON_HULL)):
         rows = np.flatnonzero(after.e_above_hull <= most)  # NaN is not
         first = rows[np.unique(label[rows], return_index=True)[1]]
         counts[f"stable (≤ {limit:g} eV/atom)"] = len(rows)

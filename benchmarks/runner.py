@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tyro.conf import Positional
 
 from benchmarks.agent_loading import load_agent, player_of, settings_of
-from benchmarks.checks import STABLE, Check, checks
+from benchmarks.checks import Check, checks
 from benchmarks.judging import in_chunks, judge, load_reference, numbers, together
 from benchmarks.metrics import energies_above_hull
 from benchmarks.play import Drawn, draw
@@ -31,11 +31,10 @@ from benchmarks.session import Session
 from benchmarks.statistics import aggregate
 from benchmarks.tasks import Task, find_task
 from benchmarks.tasks.oracle import load_trace, task_reward
+from benchmarks.thresholds import STABLE
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import data_folder, load_crystals
 from rewards import EnergyAboveHull
-
-SCHEMA = "crystalgen-results/1"
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,8 @@ def run(config: RunConfig) -> dict[str, Any]:
     Raises:
         ValueError: if the task or the agent is not known, or the folder has results of something else.
     """
+    from benchmarks.report.folder import SCHEMA
+
     task = find_task(config.task).resized(config.budget, config.size)
     kwargs = _json_object(config.agent_kwargs)
     agent = load_agent(config.agent, kwargs)

@@ -13,13 +13,13 @@ from benchmarks.tasks import Task
 from benchmarks.tasks.oracle import task_reward
 from benchmarks.tasks.perovskites import PerovskiteTable
 from benchmarks.tasks.targets import stability, stiffness
+from benchmarks.thresholds import STABLE
 from crystal_env.constraints import mp20_group_counts
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import data_folder, load_crystals
 from crystal_env.reward import RewardResult
 from rewards.matching import is_novel, reduced_formulas, same, structure_labels
 
-_STABLE = 0.1  # eV/atom
 _CANDIDATES = 10
 
 
@@ -109,7 +109,7 @@ def match_rate(judged: Judged) -> Score:
 def sun_structures_found(judged: Judged) -> Score:
     """Return the number of S.U.N. structures among all crystals that the oracle was asked for, and their templates."""
     energies = judged.trace_result.terms.get("e_above_hull", np.zeros(0))
-    rows = np.flatnonzero(judged.trace_result.success() & (energies <= _STABLE))
+    rows = np.flatnonzero(judged.trace_result.success() & (energies <= STABLE))
     stable = judged.trace[rows]
     if not len(stable):
         return 0.0, {"templates": 0, "formulas": 0}
@@ -153,7 +153,7 @@ OF_BEST = frozenset({"AUC top-10", "match rate", "hypervolume"})  # a few crysta
 
 def sun_rows(sample: Examination, among: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
     """Return the rows of a sample, one a structure, that are stable at 0.1 eV/atom and novel."""
-    stable = sample.e_above_hull <= _STABLE  # NaN is not
+    stable = sample.e_above_hull <= STABLE  # NaN is not
     rows = first_of_each(sample, stable if among is None else stable & among)
     return rows[sample.novel[rows]]
 

@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from benchmarks.judging import load_reference
 from benchmarks.metrics import fixed_order, space_group_found
+from benchmarks.thresholds import STABLE
 from crystal_env.crystal import CrystalBatch
 from crystal_env.equivalents import equivalents
 from rewards import Validity
 from rewards.matching import Reference, rows_by_formula, structure_labels
 from rewards.validity import composition_is_valid
-
-_STABLE = 0.1  # eV/atom
 
 
 @dataclass
@@ -82,7 +81,7 @@ def sample(known: CrystalBatch, size: int, rng: np.random.Generator) -> tuple[Cr
 def measure(crystals: CrystalBatch, energies: NDArray[np.float64], known: CrystalBatch, args: Args) -> dict[str, float]:
     """Return stage -> median seconds."""
     order = fixed_order(crystals, energies)
-    stable = order[energies[order] <= _STABLE]
+    stable = order[energies[order] <= STABLE]
     labels = structure_labels(crystals[stable], n_jobs=args.n_jobs)
     unique, reference = stable[np.unique(labels)], Reference(known)
     _ = reference.rows  # has a stage of its own
@@ -112,7 +111,7 @@ def plain_loop(
     """
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    stable = np.flatnonzero(energies <= _STABLE)
+    stable = np.flatnonzero(energies <= STABLE)
     labels = structure_labels(crystals[stable], n_jobs=1)
     pairs = len(np.unique(labels)) * len(known) + len(stable) * (len(stable) - 1) // 2
     rng, matcher, done, spent = np.random.default_rng(0), StructureMatcher(), 0, 0.0

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.base_model import ModelPlayer, load_model
+from benchmarks.baselines.base_model import load_model
 from benchmarks.baselines.search import grammar_of
+from benchmarks.model_player import ModelPlayer
 from benchmarks.play import keeps
 from benchmarks.session import Session
 from crystal_env.crystal import CrystalBatch

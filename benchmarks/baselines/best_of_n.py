@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from benchmarks.baselines.base_model import ModelPlayer, load_model
+from benchmarks.baselines.base_model import load_model
 from benchmarks.baselines.search import BestSeen, spend
+from benchmarks.model_player import ModelPlayer
 from benchmarks.session import Session
 
 

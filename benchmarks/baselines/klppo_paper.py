@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from agents.objective import Baseline
-from benchmarks.baselines.base_model import ModelPlayer
 from benchmarks.baselines.units import iteration_size, unit
+from benchmarks.model_player import ModelPlayer
 from benchmarks.session import Session
 
 _MOST = 10  # times the iterations of a budget; an agent that draws the same few crystals forever spends nothing

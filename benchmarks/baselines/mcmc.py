@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from agents.mcmc import MCMCConfig, mcmc
-from benchmarks.baselines.base_model import ModelPlayer, load_model
+from benchmarks.baselines.base_model import load_model
 from benchmarks.baselines.search import BestSeen
 from benchmarks.baselines.units import unit
+from benchmarks.model_player import ModelPlayer
 from benchmarks.session import Session
 
 _PATIENCE = 20  # runs without a new crystal, after which nothing new is to be expected
@@ -41,7 +42,6 @@ class MCMC:
         """
         task, oracle = session.task, session.oracle
         model, chains, idle = load_model(self.model, self.device), None, 0
-        options = {name: value for name, value in task.constraints.items() if name != "space_group"}
         for part in range(10 * self.steps):
             if oracle.spent or idle == _PATIENCE:
                 break
@@ -51,7 +51,7 @@ class MCMC:
                 tau=self.tau * unit(task),
                 share_of_new=self.share_of_new,
                 space_group=task.constraints.get("space_group", "mp20"),
-                constraints=options,
+                constraints=task.options,
                 floor=task.floor,
                 seed=session.seed + 1000 * part,
             )

@@ -1,6 +1,6 @@
 """What baselines without gradients share: spending a budget, and drawing the best of what was found."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,6 @@ class Player(Protocol):
 def grammar_of(task: Task) -> Grammar:
     """Return the grammar of a task's constraints."""
     return compile_grammar(constraints(**task.constraints))
-
-
-def options_of(task: Task) -> dict[str, Any]:
-    """Return a task's constraints, the space group apart."""
-    return {name: value for name, value in task.constraints.items() if name != "space_group"}
 
 
 def spend(session: Session, player: Player, batch_size: int) -> None:

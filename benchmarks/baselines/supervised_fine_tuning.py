@@ -10,8 +10,9 @@ from agents.batches import epoch_order, micro_batches
 from agents.distribution import Distribution
 from agents.likelihood import score
 from agents.training import adam
-from benchmarks.baselines.base_model import ModelPlayer, load_model
+from benchmarks.baselines.base_model import load_model
 from benchmarks.baselines.search import best_of_groups, grammar_of
+from benchmarks.model_player import ModelPlayer
 from benchmarks.session import Session
 
 _PATIENCE = 20  # batches without a new crystal, after which a round ends

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
 from benchmarks.report.figure import BLUE, FAINT, GREEN, LINE, MUTED, ORANGE, Figure, rounded, straight_line
-from benchmarks.report.folder import STABLE, Results
+from benchmarks.report.folder import Results
+from benchmarks.thresholds import STABLE
 
 _TOPS = {"top-1": BLUE, "top-10": ORANGE, "top-100": GREEN}
 _MOST_POINTS = 3000

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.thresholds import STABLE
 from crystal_env.crystal import Crystal, CrystalBatch
 
 SCHEMA = "crystalgen-results/1"
-STABLE = 0.1  # eV/atom
 FROM_TRACE = ("AUC top-10", "S.U.N. structures found")
 """Scores of what the oracle was asked for, not of what was drawn."""
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from benchmarks.metrics import wilson
 from benchmarks.report.figure import BLUE, GREEN, INK, RED, Figure, rounded, share, straight_line
-from benchmarks.report.folder import STABLE, Results
+from benchmarks.report.folder import Results
+from benchmarks.thresholds import HOLE, STABLE
 
 _LOWEST, _HIGHEST, _BIN = -0.5, 2.0, 0.05  # eV/atom
-_HOLE = -0.2  # eV/atom
 _MOST_GROUPS = 20
 
 
@@ -33,14 +33,14 @@ def energies(results: Results) -> Figure | None:
     texts = [f"{low:.2f} to {low + _BIN:.2f} eV/atom" for low in edges[:-1]]
     texts[0], texts[-1] = f"below {edges[1]:.2f} eV/atom", f"above {edges[-2]:.2f} eV/atom"
     bars = _bars(known, edges) | {"text": texts, "hovertemplate": "%{text}: %{y} crystals<extra></extra>"}
-    bars["marker"] = {"color": [RED if low < _HOLE else GREEN if low < STABLE else BLUE for low in edges[:-1] + 1e-9]}
+    bars["marker"] = {"color": [RED if low < -HOLE else GREEN if low < STABLE else BLUE for low in edges[:-1] + 1e-9]}
     caption = (
         f"{share((known <= STABLE).sum(), len(values))} attempts are stable, at most {STABLE} eV/atom above the hull; "
         f"{share(len(known), len(values))} have an energy, half of them below {np.median(known):.3f} eV/atom. "
     )
-    if deep := int((known < _HOLE).sum()):
+    if deep := int((known < -HOLE).sum()):
         caption += (
-            f"{deep} lie more than {-_HOLE} eV/atom below the hull, where the potential is not to be trusted (red). "
+            f"{deep} lie more than {HOLE} eV/atom below the hull, where the potential is not to be trusted (red). "
         )
     caption += "What lies beyond the edges is in the outermost bars."
     layout = {

@@ -54,6 +54,11 @@ class Task:
         return words.removeprefix("-")
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The constraints beside the space group, as arguments of a CrystalFormer's ``sample``."""
+        return {name: value for name, value in self.constraints.items() if name != "space_group"}
+
+    @property
     def digest(self) -> str:
         """The SHA-256 of the definition: results are compared only if it is the same."""
         plain = {name: value for name, value in asdict(self).items() if name != "summary"}

@@ -1,0 +1,35 @@
+"""What draws crystals from a CrystalFormer under a task's constraints."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agents import CrystalFormer
+from benchmarks.tasks import Task
+from crystal_env.crystal import CrystalBatch
+
+_AT_ONCE = 256  # crystals that are scored by the network
+
+
+class ModelPlayer:
+    """Draws from a network under a task's constraints, and knows the likelihoods.
+
+    Args:
+        model: the network.
+        task: the task.
+        bins: numeric bins of the environment that it has learned in, 0 for none.
+    """
+
+    def __init__(self, model: CrystalFormer, task: Task, bins: int = 0) -> None:
+        self.model, self.options = model, {"bins": bins, **task.options}
+
+    def draw(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
+        """Return a crystal for each of the space groups (N,)."""
+        return self.model.sample(space_groups, seed=seed, **self.options)
+
+    @torch.inference_mode()
+    def log_prob(self, crystals: CrystalBatch) -> NDArray[np.float64]:
+        """Return the log-likelihoods (N,) of crystals that were drawn, in nats."""
+        parts = [crystals[start : start + _AT_ONCE] for start in range(0, len(crystals), _AT_ONCE)]
+        scores = [self.model.log_prob(part, **self.options).total.double().cpu().numpy() for part in parts]
+        return np.concatenate([np.zeros(0), *scores])
