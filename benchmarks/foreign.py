@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards import ConvexHull, EnergyAboveHull
+from rewards import EnergyAboveHull
 from rewards.matching import compositions
-from rewards.validity import composition_is_valid
+from rewards.validity import MIN_THICKNESS, MIN_VOLUME, composition_is_valid
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from rewards.screen import Screen
 
-_MIN_DISTANCE = 0.5  # Å, as `rewards.Validity`, and the next two
-_MIN_VOLUME = 0.1  # Å^3
-_MIN_THICKNESS = 0.1  # Å
+_MIN_DISTANCE = 0.5  # Å, as `rewards.Validity`
 
 
 class Verdicts(NamedTuple):
@@ -59,7 +57,7 @@ def verdicts(structures: "Sequence[Structure]", energy: Any) -> Verdicts:
 
 def is_structural(structure: "Structure", min_distance: float = _MIN_DISTANCE) -> bool:
     """Return whether no two atoms, periodic images included, are closer than a distance in Å."""
-    if not structure.volume >= _MIN_VOLUME or not _thickness(structure) >= _MIN_THICKNESS:
+    if not structure.volume >= MIN_VOLUME or not _thickness(structure) >= MIN_THICKNESS:
         return False
     centres = structure.get_neighbor_list(min_distance)[0]
     return not len(centres)
@@ -89,7 +87,7 @@ def energies_above_hull(structures: "Sequence[Structure]", energy: EnergyAboveHu
     if rows:
         atoms = [structures[row].to_ase_atoms(msonable=False) for row in rows]
         counts = compositions([structures[row] for row in rows])
-        result[rows] = _hull(energy).e_above_hull(counts, energy.potential.energies(atoms).total)
+        result[rows] = energy.convex_hull().e_above_hull(counts, energy.potential.energies(atoms).total)
     if energy.max_depth is not None:
         result[result < -energy.max_depth] = np.nan
     return result
@@ -99,13 +97,9 @@ def may_be_scored(structures: "Sequence[Structure]", energy: EnergyAboveHull) ->
     """Return for F structures whether they pass the screen and the hull knows their elements (F,)."""
     if not structures:
         return np.zeros(0, bool)
-    missing = _hull(energy).missing_elements(compositions(structures))
+    missing = energy.convex_hull().missing_elements(compositions(structures))
     passes = [_passes(one, energy.screen) and not unknown for one, unknown in zip(structures, missing, strict=True)]
     return np.array(passes, bool)
-
-
-def _hull(energy: EnergyAboveHull) -> ConvexHull:
-    return energy.hull if isinstance(energy.hull, ConvexHull) else ConvexHull.load(energy.hull)
 
 
 def text_of(structure: "Structure") -> str:

@@ -77,7 +77,7 @@ class EnergyAboveHull:
         self.relax = relax
         if relax is not None and relax.force_field().name != self.potential.name:
             raise ValueError(f"relax must have the reward's potential, {self.potential.name}")
-        self._hull().check_scale(self.potential)
+        self.convex_hull().check_scale(self.potential)
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals; see the class for the terms."""
@@ -85,11 +85,12 @@ class EnergyAboveHull:
         first, inverse = crystals.distinct()
         return self._score(crystals[first]).take(inverse)
 
-    def _hull(self) -> ConvexHull:
+    def convex_hull(self) -> ConvexHull:
+        """Return the hull, which is read once per process."""
         return self.hull if isinstance(self.hull, ConvexHull) else _load_hull(self.hull)
 
     def _score(self, crystals: CrystalBatch) -> RewardResult:
-        compositions, hull = crystals.composition(), self._hull()
+        compositions, hull = crystals.composition(), self.convex_hull()
         failures = self.screen(crystals)
         energies, e_above_hull = np.full((2, len(crystals)), np.nan)
         rows = without_failure(failures)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
 
 _OXIDATION_STATES = ("smact14", "icsd16", "icsd24")
-_MIN_VOLUME = 0.1  # Å^3 of the primitive cell
-_MIN_THICKNESS = 0.1  # Å; no cell of real atoms is this flat, and it would have thousands of periodic images
+MIN_VOLUME = 0.1  # Å^3 of the primitive cell
+MIN_THICKNESS = 0.1  # Å; no cell of real atoms is this flat, and it would have thousands of periodic images
 
 
 class Validity:
@@ -64,7 +64,7 @@ class Validity:
 
     def _structural(self, crystals: CrystalBatch) -> NDArray[np.bool_]:
         volume = crystals.volume_per_atom() * crystals.n_atoms(primitive=True)
-        valid = (volume >= _MIN_VOLUME) & (cell_thickness(crystals) >= _MIN_THICKNESS)
+        valid = (volume >= MIN_VOLUME) & (cell_thickness(crystals) >= MIN_THICKNESS)
         rows = np.flatnonzero(valid)
         if len(rows):
             valid[rows] = crystals[rows].min_distance(self.min_distance) >= self.min_distance
