@@ -3,24 +3,24 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from agents.best_of_n import best_of_n
-from agents.config import CrystalFormerConfig
-from agents.crystalformer import CrystalFormer
-from agents.dpo import DPOConfig, dpo
-from agents.finetune import FinetuneConfig, finetune
-from agents.likelihood import LogProb
-from agents.mcmc import MCMCConfig, MCMCResult
-from agents.pretrain import pretrain
-from agents.pretrain_config import PretrainConfig
+from agents.crystalformer.config import CrystalFormerConfig
+from agents.crystalformer.likelihood import LogProb
+from agents.crystalformer.model import CrystalFormer
+from agents.klppo.config import TrainConfig
 from agents.sample import SampleConfig, sample
-from agents.train_config import TrainConfig
+from agents.search.best_of_n import best_of_n
+from agents.search.mcmc import MCMCConfig, MCMCResult
+from agents.supervised.dpo import DPOConfig, dpo
+from agents.supervised.finetune import FinetuneConfig, finetune
+from agents.supervised.pretrain import pretrain
+from agents.supervised.pretrain_config import PretrainConfig
 
 if TYPE_CHECKING:
-    from agents.features import TokenFeatures
-    from agents.klppo import KLPPO
-    from agents.policy import CrystalFormerPolicy
-    from agents.train_run import train
-    from agents.vec_env import CrystalVecEnv
+    from agents.klppo.klppo import KLPPO
+    from agents.klppo.run import train
+    from agents.sb3.discrete_policy import CrystalFormerPolicy
+    from agents.sb3.features import TokenFeatures
+    from agents.sb3.vec_env import CrystalVecEnv
 
 __all__ = [
     "KLPPO",
@@ -46,11 +46,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "KLPPO": "klppo",
-    "CrystalFormerPolicy": "policy",
-    "CrystalVecEnv": "vec_env",
-    "TokenFeatures": "features",
-    "train": "train_run",
+    "KLPPO": "klppo.klppo",
+    "CrystalFormerPolicy": "sb3.discrete_policy",
+    "CrystalVecEnv": "sb3.vec_env",
+    "TokenFeatures": "sb3.features",
+    "train": "klppo.run",
 }
 
 

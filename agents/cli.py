@@ -9,14 +9,15 @@ import tyro
 from tyro.conf import OmitArgPrefixes
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from agents.crystalformer import CrystalFormer
-from agents.dpo import DPOConfig, dpo
-from agents.finetune import FinetuneConfig, finetune
-from agents.mcmc_run import MCMCRunConfig, run_mcmc
-from agents.pretrain import pretrain
-from agents.pretrain_config import PretrainConfig
+from agents.crystalformer.model import CrystalFormer
+from agents.klppo.config import TrainConfig
 from agents.sample import SampleConfig, sample
-from agents.train_config import TrainConfig
+from agents.search.mcmc_run import MCMCRunConfig, run_mcmc
+from agents.supervised.dpo import DPOConfig, dpo
+from agents.supervised.finetune import FinetuneConfig, finetune
+from agents.supervised.pretrain import pretrain
+from agents.supervised.pretrain_config import PretrainConfig
+from crystal_env.errors import InputError
 
 _JSON = ConstructorRegistry()
 """How the command line reads what is no plain number or word: dictionaries, and space groups."""
@@ -41,7 +42,7 @@ def _parsed(text: str, is_dictionary: bool) -> Any:
     except json.JSONDecodeError:
         value = text
     if is_dictionary and not isinstance(value, dict):
-        raise ValueError(f"expected a JSON dictionary such as '{{\"max_depth\": 0.2}}', got {text!r}")
+        raise InputError(f"expected a JSON dictionary such as '{{\"max_depth\": 0.2}}', got {text!r}")
     return value
 
 
@@ -73,7 +74,7 @@ def convert(source: str, target: Path, key_size: int = 64, coordinate_components
 
 
 def _train(config: TrainConfig) -> None:
-    from agents.train_run import train  # stable-baselines3 takes its time to import
+    from agents.klppo.run import train  # stable-baselines3 takes its time to import
 
     train(config)
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from agents.best_of_n import best_of_n
-from agents.config import GroupChoice
-from agents.crystalformer import CrystalFormer
-from agents.sample_files import write_samples
+from agents.crystalformer.config import GroupChoice
+from agents.crystalformer.model import CrystalFormer
+from agents.search.best_of_n import best_of_n
+from agents.training.sample_files import write_samples
 from crystal_env.crystal import CrystalBatch
+from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult, Scorer, resolve_reward
 
 
@@ -63,7 +64,7 @@ def sample(config: SampleConfig, progress: bool = True) -> CrystalBatch:
     """
     reward = None if config.reward is None else resolve_reward(config.reward, config.reward_kwargs)
     if config.best_of != 1 and (reward is None or (config.temperature, config.top_p) != (1, 1)):
-        raise ValueError(f"best_of = {config.best_of} needs a reward, and temperature and top_p 1")
+        raise InputError(f"best_of = {config.best_of} needs a reward, and temperature and top_p 1")
     model = CrystalFormer.from_pretrained(config.model)
     model = model.to(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     options: dict[str, Any] = {"bins": config.bins, **config.constraints}

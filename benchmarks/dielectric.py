@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from tyro.conf import Positional
 
 from agents import CrystalFormer
-from benchmarks.metrics import wilson
-from benchmarks.thresholds import HOLE, STABLE
+from benchmarks.metrics.sample import HOLE, STABLE, wilson
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.dataset import data_folder, load_crystals
 from crystal_env.reward import RewardResult
@@ -144,7 +143,7 @@ def _reference(known_dielectrics: Path | None) -> _Reference:
 
 def _examine(crystals: CrystalBatch, merit: DielectricFoM, reference: CrystalBatch) -> _Sample:
     energies = EnergyAboveHull()(crystals)
-    scored = np.array([failure is None for failure in energies.failures], bool)
+    scored = energies.scored
     e_above_hull = np.where(scored, energies.terms["e_above_hull"], np.nan)
     labels = structure_labels(crystals)
     return _Sample(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from crystal_env.errors import InputError
 from crystal_env.geometry import angle_volume
 from crystal_env.wyckoff import MAX_SITES, N_ELEMENTS, N_GROUPS, tables
 
@@ -22,9 +23,9 @@ def as_numbers(name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
         given = np.array(values)
         array = given.astype(dtype)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{name} must be an array of numbers, got {values!r}") from error
+        raise InputError(f"{name} must be an array of numbers, got {values!r}") from error
     if array.dtype.kind == "i" and not np.array_equal(array, given):
-        raise ValueError(f"{name} must hold whole numbers, got {given.tolist()}")
+        raise InputError(f"{name} must hold whole numbers, got {given.tolist()}")
     return array
 
 
@@ -36,27 +37,27 @@ def check_crystal(crystal: "Crystal") -> None:
     """
     T, G, W, n = tables(), crystal.G, crystal.W, crystal.W.size
     if isinstance(G, bool) or not isinstance(G, int | np.integer) or not 1 <= G <= N_GROUPS:
-        raise ValueError(f"space group G must be an integer from 1 to {N_GROUPS}, got {G!r}")
+        raise InputError(f"space group G must be an integer from 1 to {N_GROUPS}, got {G!r}")
     if W.ndim != 1 or not 1 <= n <= MAX_SITES:
-        raise ValueError(f"W must hold 1 to {MAX_SITES} sites, got shape {W.shape}")
+        raise InputError(f"W must hold 1 to {MAX_SITES} sites, got shape {W.shape}")
     for name, shape in (("A", (n,)), ("XYZ", (n, 3)), ("L", (6,))):
         if getattr(crystal, name).shape != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {getattr(crystal, name).shape}")
+            raise InputError(f"{name} must have shape {shape}, got {getattr(crystal, name).shape}")
     if W.min() < 1 or W.max() > T.n_letters[G]:
-        raise ValueError(f"letters of group {G} have indices 1 to {T.n_letters[G]}, got W = {W.tolist()}")
+        raise InputError(f"letters of group {G} have indices 1 to {T.n_letters[G]}, got W = {W.tolist()}")
     if (W[1:] < T.successor[G, W[:-1]]).any():
-        raise ValueError(
+        raise InputError(
             f"letters must not decrease, nor repeat where they leave no freedom, got {crystal.letters!r} in group {G}"
         )
     if crystal.A.min() < 1 or crystal.A.max() > N_ELEMENTS:
-        raise ValueError(f"atomic numbers A must be 1 to {N_ELEMENTS}, got {crystal.A.tolist()}")
+        raise InputError(f"atomic numbers A must be 1 to {N_ELEMENTS}, got {crystal.A.tolist()}")
     if not np.isfinite(crystal.XYZ).all() or crystal.XYZ.min() < 0 or crystal.XYZ.max() >= 1:
-        raise ValueError(f"coordinates XYZ must lie in [0, 1), got {crystal.XYZ.tolist()}")
+        raise InputError(f"coordinates XYZ must lie in [0, 1), got {crystal.XYZ.tolist()}")
     projection = T.projection[G, W]
     off = np.einsum("nij,nj->ni", projection[:, :, :3], crystal.XYZ) + projection[:, :, 3] - crystal.XYZ
     if np.abs(off - np.rint(off)).max() > 1e-3:
         site = int(np.abs(off - np.rint(off)).max(1).argmax())
-        raise ValueError(
+        raise InputError(
             f"site {site} at {crystal.XYZ[site].tolist()} does not lie on the first operation of letter "
             f"{crystal.letters[site]!r} of group {G}"
         )
@@ -66,9 +67,9 @@ def check_crystal(crystal: "Crystal") -> None:
 def _check_lattice(G: int, L: NDArray[np.float64]) -> None:
     T = tables()
     if not np.isfinite(L).all() or L[:3].min() <= 0 or L[3:].min() <= 0 or L[3:].max() >= 180:
-        raise ValueError(f"lattice L must have positive lengths and angles between 0 and 180, got {L.tolist()}")
+        raise InputError(f"lattice L must have positive lengths and angles between 0 and 180, got {L.tolist()}")
     if angle_volume(L[3:]) <= 0:
-        raise ValueError(f"no cell has the angles {L[3:].tolist()}")
+        raise InputError(f"no cell has the angles {L[3:].tolist()}")
     expected = np.where(T.lattice_angle[G] > 0, T.lattice_angle[G], L[T.lattice_source[G]])
     if not np.allclose(L, expected, rtol=1e-6, atol=1e-3):
-        raise ValueError(f"lattice L of group {G} must be of the form {expected.tolist()}, got {L.tolist()}")
+        raise InputError(f"lattice L of group {G} must be of the form {expected.tolist()}, got {L.tolist()}")

@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from crystal_env import geometry, text
 from crystal_env.checks import as_numbers, check_crystal
 from crystal_env.elements import SYMBOLS
+from crystal_env.errors import InputError
 from crystal_env.wyckoff import LETTERS, N_ELEMENTS, N_SLOTS, tables
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
-    from crystal_env.actions import Decisions
+    from crystal_env.encoding import Decisions
     from crystal_env.vocabulary import Vocabulary
 
 
@@ -52,7 +53,7 @@ class CrystalBatch:
         for name, shape in shapes.items():
             array = np.asarray(getattr(self, name), np.float64 if name in ("XYZ", "L") else np.int64)
             if array.shape != (size, *shape):
-                raise ValueError(f"{name} must have shape {(size, *shape)}, got {array.shape}")
+                raise InputError(f"{name} must have shape {(size, *shape)}, got {array.shape}")
             object.__setattr__(self, name, array)
 
     @classmethod
@@ -102,7 +103,7 @@ class CrystalBatch:
                 crystals.append(Crystal.from_structure(structure, symprec))
             except ValueError as error:
                 if on_error == "raise":
-                    raise ValueError(f"structure {index}: {error}") from error
+                    raise InputError(f"structure {index}: {error}") from error
                 _report_skipped(index, error) if on_error == "skip" else on_error(index, error)
         return cls.from_crystals(crystals)
 
@@ -119,11 +120,11 @@ class CrystalBatch:
             ValueError: if it is no such file, an array is missing or has the wrong shape.
         """
         if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is no file of crystals: it is no npz archive, or there is none")
+            raise InputError(f"{path} is no file of crystals: it is no npz archive, or there is none")
         with np.load(path, allow_pickle=False) as file:
             missing = {"G", "W", "A", "XYZ", "L"} - set(file.files)
             if missing:
-                raise ValueError(f"{path} is no file of crystals: it lacks the arrays {sorted(missing)}")
+                raise InputError(f"{path} is no file of crystals: it lacks the arrays {sorted(missing)}")
             return cls(*(file[name] for name in ("G", "W", "A", "XYZ", "L")))
 
     def __len__(self) -> int:
@@ -193,7 +194,7 @@ class CrystalBatch:
         Raises:
             ValueError: if a length or an angle lies outside the bounds of the environment.
         """
-        from crystal_env.actions import decisions
+        from crystal_env.encoding import decisions
         from crystal_env.vocabulary import Vocabulary
 
         return decisions(self, vocabulary or Vocabulary())
@@ -285,7 +286,7 @@ class Crystal:
             ValueError: if the structure cannot be written down, because it is empty, disordered, not periodic, has
                 overlapping atoms or more than 20 inequivalent sites, or cannot be read.
         """
-        from crystal_env import standardise
+        from crystal_env.symmetry import standardise
 
         return cls(*standardise.standardise(*standardise.cell_arrays(structure), symprec))
 
@@ -325,11 +326,11 @@ class Crystal:
             return Composition(counts).reduced_formula
 
     def canonical(self) -> "Crystal":
-        """Return the one description that all equivalent ones share (see `crystal_env.canonical`).
+        """Return the one description that all equivalent ones share (see `crystal_env.symmetry.canonical`).
 
         It is the same crystal, or its mirror image, with another origin, axes, letters or representatives.
         """
-        from crystal_env import canonical
+        from crystal_env.symmetry import canonical
 
         return canonical.canonical(self)
 
@@ -339,7 +340,7 @@ class Crystal:
         It does not depend on origin, axes or representatives; coordinates and lattice do not enter. Rock salt is
         ``"225-a-Na-b-Cl"`` whichever of the two is on letter a.
         """
-        from crystal_env import canonical
+        from crystal_env.symmetry import canonical
 
         return canonical.key(self)
 

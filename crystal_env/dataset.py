@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import Crystal, CrystalBatch
+from crystal_env.errors import InputError
 from crystal_env.wyckoff import TABLE_FILE
 
 if TYPE_CHECKING:
@@ -62,16 +63,16 @@ def read_structures(path: str | Path) -> "Iterator[str | Path | Atoms]":
     if path.is_dir():
         files = sorted(path.glob("*.cif"))
         if not files:
-            raise ValueError(f"folder {path} holds no .cif files")
+            raise InputError(f"folder {path} holds no .cif files")
         yield from files
     elif not path.is_file():
-        raise ValueError(f"no such file of structures: {path}")
+        raise InputError(f"no such file of structures: {path}")
     elif ".csv" in path.suffixes:
         import pandas as pd
 
         table = pd.read_csv(path, keep_default_na=False)  # the formula NaN is sodium nitride
         if "cif" not in table:
-            raise ValueError(f"{path} needs a column 'cif', it has {list(table.columns)}")
+            raise InputError(f"{path} needs a column 'cif', it has {list(table.columns)}")
         yield from table["cif"]
     elif path.suffix == ".cif":
         yield path

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from crystal_env.errors import InputError
+
 SYMBOLS = tuple(
     "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr "
     "Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt "
@@ -26,7 +28,7 @@ def atomic_number(element: str | int) -> int:
         return ATOMIC_NUMBER[element]
     if not isinstance(element, str | bool) and element in range(1, 119):
         return int(element)
-    raise ValueError(f"element must be a chemical symbol or an atomic number from 1 to 118, got {element!r}")
+    raise InputError(f"element must be a chemical symbol or an atomic number from 1 to 118, got {element!r}")
 
 
 def atomic_numbers(elements: Iterable[str | int]) -> tuple[int, ...]:
@@ -36,5 +38,5 @@ def atomic_numbers(elements: Iterable[str | int]) -> tuple[int, ...]:
         ValueError: if an entry is no element, or if ``elements`` is a bare string.
     """
     if isinstance(elements, str):
-        raise ValueError(f"elements must be a list such as ['Sr', 'Ti', 'O'], got the string {elements!r}")
+        raise InputError(f"elements must be a list such as ['Sr', 'Ti', 'O'], got the string {elements!r}")
     return tuple(sorted({atomic_number(element) for element in elements}))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.episodes import EpisodeOptions, Episodes, Outcome, ShowsEpisodes, check_actions
+from crystal_env.errors import InputError
 
 _ROW = np.zeros(1, np.int64)
 
@@ -106,7 +107,7 @@ class CrystalGenEnv(ShowsEpisodes, gym.Env):
         **options: Unpack[EpisodeOptions],
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"render_mode must be None or in {self.metadata['render_modes']}, got {render_mode!r}")
+            raise InputError(f"render_mode must be None or in {self.metadata['render_modes']}, got {render_mode!r}")
         self.render_mode = render_mode
         self.mask_in_info = mask_in_info
         self._episodes = Episodes(1, **options)
@@ -175,7 +176,7 @@ class CrystalGenEnv(ShowsEpisodes, gym.Env):
         return {"action_mask": self._episodes.states.masks[0].view(np.int8).copy()} if self.mask_in_info else {}
 
     def _frame(self) -> Any:
-        from crystal_env import frames
+        from crystal_env.render import frames
 
         draw = frames.text_frame if self.render_mode == "ansi" else frames.picture_frame
         return draw(self._episodes.states, 0)
@@ -183,7 +184,7 @@ class CrystalGenEnv(ShowsEpisodes, gym.Env):
     def _show(self) -> None:
         if self.render_mode != "human":
             return
-        from crystal_env import frames
+        from crystal_env.render import frames
 
         if self._window is None:
             self._window = frames.Window()

@@ -8,11 +8,12 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike, NDArray
 
-from crystal_env.constraints import ConstraintOptions, SpaceGroup, constraints
 from crystal_env.crystal import CrystalBatch
-from crystal_env.feasibility import Grammar, compile_grammar
+from crystal_env.errors import InputError
+from crystal_env.grammar.constraints import ConstraintOptions, SpaceGroup, constraints
+from crystal_env.grammar.feasibility import Grammar, compile_grammar
+from crystal_env.grammar.state import CrystalStates
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
-from crystal_env.state import CrystalStates
 from crystal_env.vocabulary import Phase, Vocabulary
 from crystal_env.wyckoff import N_GROUPS
 
@@ -76,13 +77,13 @@ class Episodes:
         **constraint_kwargs: Any,
     ) -> None:
         if action_mode not in ("discrete", "continuous"):
-            raise ValueError(f"action_mode must be 'discrete' or 'continuous', got {action_mode!r}")
+            raise InputError(f"action_mode must be 'discrete' or 'continuous', got {action_mode!r}")
         if invalid_action not in ("terminate", "raise"):
-            raise ValueError(f"invalid_action must be 'terminate' or 'raise', got {invalid_action!r}")
+            raise InputError(f"invalid_action must be 'terminate' or 'raise', got {invalid_action!r}")
         if not isinstance(invalid_reward, int | float | np.number) or not np.isfinite(invalid_reward):
-            raise ValueError(f"invalid_reward must be a finite number, got {invalid_reward!r}")
+            raise InputError(f"invalid_reward must be a finite number, got {invalid_reward!r}")
         if action_mode == "discrete" and bins == 0:
-            raise ValueError("bins must be a positive multiple of 24, got 0")
+            raise InputError("bins must be a positive multiple of 24, got 0")
         self._constraint_kwargs = constraint_kwargs
         self.grammar = compile_grammar(constraints(**constraint_kwargs))
         chooses_group = self.grammar.constraints.chooses_group
@@ -128,11 +129,11 @@ class Episodes:
         if not options:
             return self.grammar
         if unknown := sorted(set(options) - _CONSTRAINTS):
-            raise ValueError(f"options of reset must be among {sorted(_CONSTRAINTS)}, got {unknown}")
+            raise InputError(f"options of reset must be among {sorted(_CONSTRAINTS)}, got {unknown}")
         grammar = compile_grammar(constraints(**{**self._constraint_kwargs, **options}))
         if grammar.constraints.chooses_group != self.vocabulary.chooses_group:
             made, wanted = self.grammar.constraints.in_words(), grammar.constraints.in_words()
-            raise ValueError(
+            raise InputError(
                 f"space_group = {wanted.get('space_group', 'mp20')} has another action space than the environment's "
                 f"space_group = {made.get('space_group', 'mp20')}: it can only be set when the environment is made"
             )
@@ -199,7 +200,7 @@ class Episodes:
             row = rows[first]
             shown = tokens[first] if units is None else (tokens[first], units[first])
             allowed = np.flatnonzero(self.states.masks[row])
-            raise ValueError(
+            raise InputError(
                 f"action {shown} is not allowed in environment {row} at phase {Phase(self.states.phase[row]).name}; "
                 f"allowed are the {len(allowed)} ids {np.array2string(allowed, threshold=20)}"
             )
@@ -260,7 +261,7 @@ def check_actions(actions: ArrayLike, space: spaces.Space[Any], size: int | None
     shape = (() if size is None else (size,)) + space.shape  # type: ignore[operator]
     kinds, wanted = ("iu", "integers") if isinstance(space, spaces.Discrete) else ("iuf", "numbers")
     if array.dtype.kind not in kinds or array.shape != shape:
-        raise ValueError(f"action must be {wanted} of shape {shape}, got {array.dtype} of shape {array.shape}")
+        raise InputError(f"action must be {wanted} of shape {shape}, got {array.dtype} of shape {array.shape}")
     return array if size is not None else array[None]
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from crystal_env import geometry, normaliser
-from crystal_env.canonical import transformed_lattices
+from crystal_env import geometry
 from crystal_env.crystal import CrystalBatch
 from crystal_env.sampling import sample_masked
+from crystal_env.symmetry import normaliser
+from crystal_env.symmetry.canonical import transformed_lattices
 from crystal_env.vocabulary import ANGLE_BOUNDS, angle_to_unit, gamma_bounds, length_to_unit
 from crystal_env.wyckoff import N_LETTERS, tables
 
@@ -19,8 +20,8 @@ _CHUNK = 512  # crystals at a time, for the memory of all atoms on their orbits
 def equivalents(crystals: CrystalBatch, rng: np.random.Generator) -> CrystalBatch:
     """Return crystals described anew, each by a random map x -> P x + p of the affine normaliser of its group.
 
-    P is drawn evenly among the linear parts of `crystal_env.normaliser` that do not make the cell longer, that is
-    a + b + c greater. In triclinic and monoclinic groups they must not lead out of the bounds of the environment
+    P is drawn evenly among the linear parts of `crystal_env.symmetry.normaliser` that do not make the cell longer, that
+    is a + b + c greater. In triclinic and monoclinic groups they must not lead out of the bounds of the environment
     either; a cell for which there is no other choice keeps its axes. Then p is drawn evenly among the shifts that go
     with P. Along polar axes, where the group leaves the origin free, nothing is shifted.
 

@@ -2,7 +2,7 @@
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
+from crystal_env.errors import InputError
 
 
 class RewardResult(NamedTuple):
@@ -26,23 +27,45 @@ class RewardResult(NamedTuple):
     terms: dict[str, NDArray[np.float64]]
     failures: NDArray[np.object_]
 
+    @property
+    def scored(self) -> NDArray[np.bool_]:
+        """Whether each crystal (B,) could be scored."""
+        return _is_none(self.failures)
+
     def success(self) -> NDArray[np.bool_]:
-        """Return who succeeded (B,): by the term ``"success"`` where the reward has one, else who did not fail."""
-        scored = np.array([failure is None for failure in self.failures], bool)
-        return scored & (self.terms["success"] > 0) if "success" in self.terms else scored
+        """Return who succeeded (B,): by the term ``"success"`` where the reward has one, else who was scored."""
+        return self.scored & (self.terms["success"] > 0) if "success" in self.terms else self.scored
 
     def take(self, rows: NDArray[np.int64]) -> "RewardResult":
         """Return the results of the given rows (n,), repeats allowed."""
         terms = {name: values[rows] for name, values in self.terms.items()}
         return RewardResult(self.total[rows], terms, self.failures[rows])
 
+    @staticmethod
+    def concatenate(results: Sequence["RewardResult"], floor: float, names: Iterable[str] = ()) -> "RewardResult":
+        """Join results in order; no results give an empty one.
+
+        Args:
+            results: of B crystals together.
+            floor: value of a term where a result lacks it; success is 0 there.
+            names: terms that the joined result has in any case, before all others.
+        """
+        none = RewardResult(np.zeros(0), {}, np.zeros(0, object))
+        results = [none, *results]
+        terms = {}
+        for name in dict.fromkeys([*names, *(name for result in results for name in result.terms)]):
+            fill = 0.0 if name == "success" else floor
+            columns = [result.terms.get(name, np.full(len(result.total), fill)) for result in results]
+            terms[name] = np.concatenate(columns)
+        totals, failures = ([getattr(result, name) for result in results] for name in ("total", "failures"))
+        return RewardResult(np.concatenate(totals), terms, np.concatenate(failures))
+
     def info(self, row: int) -> dict[str, Any]:
         """Return the info entries of one crystal: ``reward_terms``, ``is_success`` and ``reward_failure``."""
-        return {
-            "reward_terms": {name: float(values[row]) for name, values in self.terms.items()},
-            "is_success": bool(self.success()[row]),
-            "reward_failure": self.failures[row],
-        }
+        terms = {name: float(values[row]) for name, values in self.terms.items()}
+        failure = self.failures[row]
+        is_success = failure is None and terms.get("success", 1.0) > 0
+        return {"reward_terms": terms, "is_success": is_success, "reward_failure": failure}
 
     def vector_info(self, rows: NDArray[np.int64], num_envs: int) -> dict[str, Any]:
         """Return the same entries for crystals that ended in the sub-environments ``rows``, as Gymnasium batches them.
@@ -70,6 +93,15 @@ class RewardResult(NamedTuple):
         }
 
 
+def without_failure(failures: NDArray[np.object_]) -> NDArray[np.int64]:
+    """Return the rows that have no reason why they failed."""
+    return np.flatnonzero(_is_none(failures))
+
+
+def _is_none(failures: NDArray[np.object_]) -> NDArray[np.bool_]:
+    return np.array([failure is None for failure in failures], bool)
+
+
 Reward = Callable[[CrystalBatch], Any]
 """A callable from a batch of crystals to a `RewardResult`, or to an array of B floats."""
 
@@ -85,19 +117,19 @@ def resolve_reward(reward: Reward | str, kwargs: dict[str, Any] | None = None) -
     if isinstance(reward, str):
         module, colon, attribute = reward.partition(":")
         if not (module and colon and attribute):
-            raise ValueError(f"reward must be a callable or 'module:attribute', got {reward!r}")
+            raise InputError(f"reward must be a callable or 'module:attribute', got {reward!r}")
         try:
             target = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise ValueError(f"reward {reward!r} cannot be imported: {error}") from error
+            raise InputError(f"reward {reward!r} cannot be imported: {error}") from error
     else:
         target = reward
     if not callable(target):
-        raise ValueError(f"reward must be callable, got {target!r}")
+        raise InputError(f"reward must be callable, got {target!r}")
     if isinstance(target, type):
         target = target(**(kwargs or {}))
         if not callable(target):
-            raise ValueError(f"reward must be callable, but instances of {reward!r} are not")
+            raise InputError(f"reward must be callable, but instances of {reward!r} are not")
         return target
     return partial(target, **kwargs) if kwargs else target
 
@@ -137,10 +169,10 @@ def memories(reward: Any) -> dict[str, Any]:
 class Scorer:
     """Scores batches with a reward and keeps every promise of `RewardResult`, whatever the reward does.
 
-    A reward that raises or returns the wrong number of values is asked again crystal by crystal, so that only the
-    culprits get the floor; a value that is not finite becomes the floor. The reason stands in ``failures``, and each
-    new kind of error is also a `RuntimeWarning`. Terms that a failed crystal lacks are the floor too, but success is 0;
-    before any crystal was scored, their names are not known.
+    A reward that raises or returns the wrong number of values is called again crystal by crystal, so that only the
+    culprits get the floor. A crystal with a total or a term that is not finite gets the floor too. ``failures`` holds
+    the reason, the reward's own where it gives one, and each new kind of error is also a `RuntimeWarning`. Terms that a
+    failed crystal lacks are the floor, but success is 0; before any crystal was scored, their names are not known.
     """
 
     def __init__(self, reward: Reward, floor: float) -> None:
@@ -191,15 +223,17 @@ class Scorer:
         return RewardResult(np.array([self.floor]), {}, np.array([reason], object))
 
     def _complete(self, results: list[RewardResult]) -> RewardResult:
-        """Join results, give all the same terms, and replace what is not finite by the floor."""
-        self._terms += [name for result in results for name in result.terms if name not in self._terms]
-        total = np.concatenate([np.zeros(0), *(result.total for result in results)])
-        failures = np.concatenate([np.zeros(0, object), *(result.failures for result in results)])
-        bad = ~np.isfinite(total)
-        failures[bad] = [f"the reward is {value}" for value in total[bad]]
-        terms = {}
-        for name in self._terms:
-            fill = 0.0 if name == "success" else self.floor
-            values = np.concatenate([np.zeros(0), *(r.terms.get(name, np.full(len(r.total), fill)) for r in results)])
-            terms[name] = np.where(np.isfinite(values), values, fill)
-        return RewardResult(np.where(bad, self.floor, total), terms, failures)
+        """Join results and give all the same terms; a crystal with a number that is not finite fails."""
+        joined = RewardResult.concatenate(results, self.floor, self._terms)
+        self._terms = list(joined.terms)
+        failures, bad = joined.failures.copy(), np.zeros(len(joined.total), bool)
+        for name, values in {"the reward": joined.total, **joined.terms}.items():
+            broken = ~np.isfinite(values)
+            for row in np.flatnonzero(broken & _is_none(failures)):
+                failures[row] = f"{name} is {values[row]}"
+            bad |= broken
+        terms = {
+            name: np.where(bad, 0.0, values) if name == "success" else np.where(np.isfinite(values), values, self.floor)
+            for name, values in joined.terms.items()
+        }
+        return RewardResult(np.where(bad, self.floor, joined.total), terms, failures)

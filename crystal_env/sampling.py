@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.errors import InputError
+
 _WORD = 64
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
 _NTH = np.argsort(1 - _BITS.astype(np.int8), axis=1, kind="stable")  # [byte, k]: position of the k-th set bit
@@ -18,7 +20,7 @@ def sample_masked(masks: NDArray[np.bool_] | NDArray[np.int8], rng: np.random.Ge
         ValueError: if ``masks`` is not two-dimensional or a row allows nothing.
     """
     if masks.ndim != 2:
-        raise ValueError(f"masks must have shape (N, V), got {masks.shape}")
+        raise InputError(f"masks must have shape (N, V), got {masks.shape}")
     size, n_words = len(masks), -(-masks.shape[1] // _WORD)
     packed = np.packbits(masks, axis=1, bitorder="little")
     words = np.zeros((size, n_words), np.uint64)
@@ -26,7 +28,7 @@ def sample_masked(masks: NDArray[np.bool_] | NDArray[np.int8], rng: np.random.Ge
     cumulative = np.cumsum(np.bitwise_count(words.T), axis=0, dtype=np.int64)  # (words, N)
     total = cumulative[-1]
     if not total.all():
-        raise ValueError(f"masks must allow an action in every row, row {int((total == 0).argmax())} allows none")
+        raise InputError(f"masks must allow an action in every row, row {int((total == 0).argmax())} allows none")
     rank = (rng.random(size) * total).astype(np.int64)
     word, rank = _locate(cumulative, rank)
     bytes_ = words[np.arange(size), word].view(np.uint8).reshape(size, 8)

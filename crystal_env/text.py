@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.elements import SYMBOLS, atomic_number
+from crystal_env.errors import InputError
 from crystal_env.wyckoff import LETTERS, N_GROUPS, letter_index
 
 _Fields = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
@@ -42,9 +43,9 @@ def parse(string: str) -> _Fields:
     """
     parts = string.strip().split("-")
     if "X" not in parts or (len(parts) - 8) % 5 or len(parts) < 13 or parts[-7] != "X":
-        raise ValueError(f"text form must be G, letter-element-x-y-z of every site, X and six numbers, got {string!r}")
+        raise InputError(f"text form must be G, letter-element-x-y-z of every site, X and six numbers, got {string!r}")
     if not (parts[0].isascii() and parts[0].isdecimal()) or not 1 <= int(parts[0]) <= N_GROUPS:
-        raise ValueError(f"space group must be an integer from 1 to {N_GROUPS}, got {parts[0]!r} in {string!r}")
+        raise InputError(f"space group must be an integer from 1 to {N_GROUPS}, got {parts[0]!r} in {string!r}")
     G = int(parts[0])
     sites = [parts[start : start + 5] for start in range(1, len(parts) - 7, 5)]
     W = np.array([letter_index(site[0]) for site in sites])
@@ -56,8 +57,8 @@ def parse(string: str) -> _Fields:
 
 def _value(part: str) -> float:
     if not _NUMBER.fullmatch(part):
-        raise ValueError(f"expected a number such as 0.25, 1/4 or 5.1, got {part!r}")
+        raise InputError(f"expected a number such as 0.25, 1/4 or 5.1, got {part!r}")
     numerator, _, denominator = part.partition("/")
     if denominator and not int(denominator):
-        raise ValueError(f"expected a number such as 0.25, 1/4 or 5.1, got {part!r}")
+        raise InputError(f"expected a number such as 0.25, 1/4 or 5.1, got {part!r}")
     return float(Fraction(part)) if denominator else float(numerator)

@@ -11,6 +11,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from crystal_env.episodes import EpisodeOptions, Episodes, Outcome, ShowsEpisodes, check_actions
+from crystal_env.errors import InputError
 
 
 class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
@@ -50,9 +51,9 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
         **options: Unpack[EpisodeOptions],
     ) -> None:
         if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
-            raise ValueError(f"num_envs must be a positive integer, got {num_envs!r}")
+            raise InputError(f"num_envs must be a positive integer, got {num_envs!r}")
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"render_mode must be None or in {self.metadata['render_modes']}, got {render_mode!r}")
+            raise InputError(f"render_mode must be None or in {self.metadata['render_modes']}, got {render_mode!r}")
         self.num_envs = int(num_envs)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
@@ -99,7 +100,7 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
         if isinstance(seeds, int | np.integer):
             seeds = [int(seeds) + i for i in range(self.num_envs)]
         if len(seeds) != self.num_envs:
-            raise ValueError(f"seed must be an integer or a list of {self.num_envs} seeds, got {len(seeds)}")
+            raise InputError(f"seed must be an integer or a list of {self.num_envs} seeds, got {len(seeds)}")
         chosen = set(rows.tolist())
         self._seed([seed if row in chosen else None for row, seed in enumerate(seeds)])
         self._episodes.start(rows, [self._generators[row] for row in rows], grammar)
@@ -151,7 +152,7 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
         """Return a text or a picture (H, W, 3) for every copy."""
         if self.render_mode is None:
             return None
-        from crystal_env import frames
+        from crystal_env.render import frames
 
         draw = frames.text_frame if self.render_mode == "ansi" else frames.picture_frame
         return tuple(draw(self._episodes.states, row) for row in range(self.num_envs))
@@ -170,7 +171,7 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
             return self._rows
         mask = np.asarray(mask)
         if mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(
+            raise InputError(
                 f"reset_mask must be bools of shape ({self.num_envs},), at least one True, got {mask.dtype} of shape "
                 f"{mask.shape}"
             )

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crystal_env.errors import InputError
 from crystal_env.wyckoff import MAX_SITES, N_ELEMENTS, N_GROUPS, N_LETTERS
 
 
@@ -80,7 +81,7 @@ class Vocabulary:
             or self.bins < 0
             or self.bins % 24
         ):
-            raise ValueError(f"bins must be a positive multiple of 24, got {self.bins!r}")
+            raise InputError(f"bins must be a positive multiple of 24, got {self.bins!r}")
         object.__setattr__(self, "bins", int(self.bins))
 
     @property

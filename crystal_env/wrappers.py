@@ -10,7 +10,7 @@ from gymnasium.vector import VectorEnv, VectorObservationWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import DTypeLike, NDArray
 
-from crystal_env.state import CrystalStates
+from crystal_env.grammar.state import CrystalStates
 from crystal_env.vocabulary import Phase
 from crystal_env.wyckoff import MAX_SITES, N_ELEMENTS, N_GROUPS, N_LETTERS, tables
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.errors import InputError
+
 TABLE_FILE = Path(__file__).parent / "data" / "wyckoff.npz"
 LETTERS = "abcdefghijklmnopqrstuvwxyzA"
 N_GROUPS = 230
@@ -182,5 +184,5 @@ def letter_index(letter: str) -> int:
     """
     index = LETTERS.find(letter) + 1
     if len(letter) != 1 or not index:
-        raise ValueError(f"Wyckoff letter must be one of a...z or A, got {letter!r}")
+        raise InputError(f"Wyckoff letter must be one of a...z or A, got {letter!r}")
     return index

@@ -5,24 +5,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rewards.bulk_modulus import BulkModulus
-    from rewards.cached import Cached
-    from rewards.combine import Gate, Minimum, WeightedProduct, WeightedSum
+    from rewards.combinators.aggregate import Gate, Minimum, WeightedProduct, WeightedSum
+    from rewards.combinators.cache import Cached
+    from rewards.combinators.diversity import Diversity
+    from rewards.combinators.metered import Metered
+    from rewards.combinators.transforms import Affine, Clip, DoubleSigmoid, Sigmoid, Target
     from rewards.composition_match import CompositionMatch
     from rewards.density import Density
     from rewards.dielectric import DielectricFoM
-    from rewards.diversity import Diversity
     from rewards.ehull import EnergyAboveHull
     from rewards.force_stress import ForceStress
-    from rewards.hull import ConvexHull
-    from rewards.meter import Metered
+    from rewards.hull.convex_hull import ConvexHull
     from rewards.novelty import Novelty
     from rewards.potentials import load_potential
-    from rewards.process import ProcessReward
     from rewards.property import BandGap, Property
-    from rewards.ray_pool import RayPool
-    from rewards.relax import Relaxation
+    from rewards.relaxation.relax import Relaxation
+    from rewards.remote.process import ProcessReward
+    from rewards.remote.ray_pool import RayPool
     from rewards.screen import Screen
-    from rewards.transforms import Affine, Clip, DoubleSigmoid, Sigmoid, Target
     from rewards.uniqueness import Uniqueness
     from rewards.validity import Validity
     from rewards.wrappers import CrystalReward, VectorCrystalReward
@@ -62,36 +62,36 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Affine": "transforms",
+    "Affine": "combinators.transforms",
     "BandGap": "property",
     "BulkModulus": "bulk_modulus",
-    "Cached": "cached",
-    "Clip": "transforms",
+    "Cached": "combinators.cache",
+    "Clip": "combinators.transforms",
     "CompositionMatch": "composition_match",
-    "ConvexHull": "hull",
+    "ConvexHull": "hull.convex_hull",
     "CrystalReward": "wrappers",
     "Density": "density",
     "DielectricFoM": "dielectric",
-    "Diversity": "diversity",
-    "DoubleSigmoid": "transforms",
+    "Diversity": "combinators.diversity",
+    "DoubleSigmoid": "combinators.transforms",
     "EnergyAboveHull": "ehull",
     "ForceStress": "force_stress",
-    "Gate": "combine",
-    "Metered": "meter",
-    "Minimum": "combine",
+    "Gate": "combinators.aggregate",
+    "Metered": "combinators.metered",
+    "Minimum": "combinators.aggregate",
     "Novelty": "novelty",
-    "ProcessReward": "process",
+    "ProcessReward": "remote.process",
     "Property": "property",
-    "RayPool": "ray_pool",
-    "Relaxation": "relax",
+    "RayPool": "remote.ray_pool",
+    "Relaxation": "relaxation.relax",
     "Screen": "screen",
-    "Sigmoid": "transforms",
-    "Target": "transforms",
+    "Sigmoid": "combinators.transforms",
+    "Target": "combinators.transforms",
     "Uniqueness": "uniqueness",
     "Validity": "validity",
     "VectorCrystalReward": "wrappers",
-    "WeightedProduct": "combine",
-    "WeightedSum": "combine",
+    "WeightedProduct": "combinators.aggregate",
+    "WeightedSum": "combinators.aggregate",
     "load_potential": "potentials",
 }
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch, as_batch
-from crystal_env.reward import RewardResult
+from crystal_env.errors import InputError
+from crystal_env.reward import RewardResult, without_failure
 from rewards.goal import Goal, Kind
 from rewards.potentials import Potential, load_potential
-from rewards.predict import without_failure
 from rewards.screen import Screen
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ class BulkModulus:
         screen: Screen | None = None,
     ) -> None:
         if points < 5:
-            raise ValueError(f"points must be at least 5, got {points}")
+            raise InputError(f"points must be at least 5, got {points}")
         if not 0 < strain <= 0.3:
-            raise ValueError(f"strain must be above 0 and at most 0.3, got {strain}")
+            raise InputError(f"strain must be above 0 and at most 0.3, got {strain}")
         self.potential = load_potential(potential)
         self.goal = Goal(goal, target, tolerance)
         self.points, self.strain, self.floor = int(points), float(strain), float(floor)

@@ -14,11 +14,12 @@ from tyro.extras import subcommand_cli_from_dict
 
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
-from rewards.hull_sources import FORMATION, Corrections, read_entries, read_formation_energies
+from crystal_env.errors import InputError
+from rewards.hull.sources import FORMATION, Corrections, read_entries, read_formation_energies
 from rewards.potentials.interface import MP2020, PBE
 
 if TYPE_CHECKING:
-    from rewards.hull import ConvexHull
+    from rewards.hull.convex_hull import ConvexHull
     from rewards.potentials import Potential
 
 
@@ -64,7 +65,7 @@ def hull_build(
     """
     kinds = {_kind(path) if source == "auto" else source for path in paths}
     if len(kinds) != 1:
-        raise ValueError(f"paths must be one or more files of one kind, got {sorted(kinds)}: use source")
+        raise InputError(f"paths must be one or more files of one kind, got {sorted(kinds)}: use source")
     (kind,) = kinds
     about = {
         "reference_set": reference_set or ", ".join(path.name for path in paths),
@@ -99,17 +100,17 @@ def _potential(name: str, **options: str) -> "Potential":
     try:
         return load_potential(name, **given)
     except TypeError as error:
-        raise ValueError(f"potential {name!r} does not take {given}: {error}") from error
+        raise InputError(f"potential {name!r} does not take {given}: {error}") from error
 
 
 def _hull_of_structures(
     paths: tuple[Path, ...], model: "Potential", n_jobs: int | None, about: dict[str, str]
 ) -> "ConvexHull":
-    from rewards.hull import ConvexHull
+    from rewards.hull.convex_hull import ConvexHull
 
     crystals = CrystalBatch.concatenate([load_crystals(path, n_jobs=n_jobs).crystals for path in paths])
     if not len(crystals):
-        raise ValueError("paths hold no structure")
+        raise InputError("paths hold no structure")
     try:
         return ConvexHull.from_structures(crystals, model, **about, n_jobs=n_jobs, progress=True)  # type: ignore
     except KeyboardInterrupt:
@@ -124,21 +125,21 @@ def _hull_of_energies(
     scale: str,
     about: dict[str, str],
 ) -> "ConvexHull":
-    from rewards.hull import ConvexHull
-    from rewards.hull_file import DFT, Provenance
+    from rewards.hull.convex_hull import ConvexHull
+    from rewards.hull.file_format import DFT, Provenance
 
     if kind == "formation-energies":
         if elements is None:
-            raise ValueError("elements must name the file of the elements' entries that the energies are relative to")
+            raise InputError("elements must name the file of the elements' entries that the energies are relative to")
         if corrections != "as given":
-            raise ValueError(f"formation energies are as given, they get no corrections, got {corrections!r}")
+            raise InputError(f"formation energies are as given, they get no corrections, got {corrections!r}")
         streams = [read_formation_energies(path, elements, progress=True) for path in paths]
         scale = scale or MP2020
     else:
         streams = [read_entries(path, corrections, progress=True) for path in paths]
         scale = scale or {"none": PBE, "MP2020": MP2020}.get(corrections, "")
         if not scale:
-            raise ValueError("scale must say what entries with corrections as given are: MP2020, PBE or another name")
+            raise InputError("scale must say what entries with corrections as given are: MP2020, PBE or another name")
     entries = list(chain.from_iterable(streams))
     versions = {package: version(package) for package in ("crystalgen", "numpy", "pymatgen")}
     return ConvexHull.from_entries(
@@ -155,7 +156,7 @@ def hull_info(hull: Positional[str]) -> None:
     from dataclasses import asdict
 
     from crystal_env.elements import SYMBOLS
-    from rewards.hull import ConvexHull
+    from rewards.hull.convex_hull import ConvexHull
 
     loaded = ConvexHull.load(hull)
     missing = [SYMBOLS[z] for z in sorted({*range(1, len(SYMBOLS))} - set(loaded.elements()))]
@@ -186,9 +187,9 @@ def hull_check(
         threshold: highest energy above the hull in eV/atom that counts as stable.
         n_jobs: processes, by default one per core.
     """
-    from rewards.check import compare
-    from rewards.energies import crystal_energies
-    from rewards.hull import ConvexHull
+    from rewards.hull.convex_hull import ConvexHull
+    from rewards.hull.energies import crystal_energies
+    from rewards.hull.validation import compare
 
     loaded = ConvexHull.load(hull)
     model = _potential(potential, device=device, weights=weights, scale=scale)
@@ -211,7 +212,7 @@ def _labelled(path: Path, n_jobs: int | None) -> tuple[CrystalBatch, NDArray[np.
 
     table = pd.read_csv(path, keep_default_na=False)  # the formula NaN is sodium nitride
     if "e_above_hull" not in table:
-        raise ValueError(f"{path} needs a column 'e_above_hull', it has {list(table.columns)}")
+        raise InputError(f"{path} needs a column 'e_above_hull', it has {list(table.columns)}")
     labels = pd.to_numeric(table["e_above_hull"], errors="coerce").to_numpy(np.float64)
     tokens = load_crystals(path, n_jobs=n_jobs)
     return tokens.crystals, labels[tokens.index]

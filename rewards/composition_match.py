@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.elements import atomic_numbers
+from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult
-from rewards.formulas import N_COLUMNS, parse_formula
+from rewards.hull.formulas import N_COLUMNS, parse_formula
 
 if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
@@ -54,7 +55,7 @@ class CompositionMatch:
         given = {"formula": formula, "stoichiometry": stoichiometry, "elements": elements}
         kinds = [kind for kind, value in given.items() if value is not None]
         if len(kinds) != 1:
-            raise ValueError(f"exactly one of {list(given)} must be given, got {kinds}")
+            raise InputError(f"exactly one of {list(given)} must be given, got {kinds}")
         self.kind = kinds[0]
         if elements is not None:
             self._wanted = np.bincount(atomic_numbers(elements), minlength=N_COLUMNS)
@@ -63,7 +64,7 @@ class CompositionMatch:
         else:
             self._wanted = parse_formula(str(formula))
         if not self._wanted.sum():
-            raise ValueError(f"{self.kind} must have atoms, got {given[self.kind]!r}")
+            raise InputError(f"{self.kind} must have atoms, got {given[self.kind]!r}")
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals; see the class for the terms."""
@@ -93,7 +94,7 @@ def _parse_stoichiometry(stoichiometry: str) -> NDArray[np.int64]:
     terms = _STOICHIOMETRY.findall(stoichiometry)
     letters = {letter for letter, _ in terms}
     if "".join(letter + amount for letter, amount in terms) != stoichiometry or len(letters) < len(terms):
-        raise ValueError(f"stoichiometry must be like 'ABC3', every letter once, got {stoichiometry!r}")
+        raise InputError(f"stoichiometry must be like 'ABC3', every letter once, got {stoichiometry!r}")
     wanted = np.zeros(N_COLUMNS, np.int64)
     wanted[: len(terms)] = sorted((int(amount or 1) for _, amount in terms), reverse=True)
     return wanted

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.elements import SYMBOLS
+from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult
 from rewards.screen import Screen
 
@@ -47,7 +48,7 @@ class Density:
     ) -> None:
         for name, value in (("target", target), ("tolerance", tolerance), ("clip", clip)):
             if not 0 < value < np.inf:
-                raise ValueError(f"{name} must be a positive number, got {value!r}")
+                raise InputError(f"{name} must be a positive number, got {value!r}")
         self.target, self.tolerance, self.clip = float(target), float(tolerance), float(clip)
         self.screen = screen or Screen()
 

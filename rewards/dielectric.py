@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch, as_batch
-from crystal_env.reward import RewardResult
-from rewards.predict import Model, as_model, predict, without_failure
+from crystal_env.errors import InputError
+from crystal_env.reward import RewardResult, without_failure
+from rewards.predict import Model, as_model, predict
 from rewards.property import BAND_GAP_MODEL
 from rewards.screen import Screen
 
@@ -52,7 +53,7 @@ class DielectricFoM:
         screen: Screen | None = None,
     ) -> None:
         if max_dielectric is not None and not max_dielectric > 0:
-            raise ValueError(f"max_dielectric must be positive, got {max_dielectric}")
+            raise InputError(f"max_dielectric must be positive, got {max_dielectric}")
         self.dielectric_model = as_model(dielectric_model)
         self.gap_model = as_model(gap_model, state=state) if isinstance(gap_model, str | Path) else as_model(gap_model)
         self.threshold = float(threshold)
@@ -95,7 +96,7 @@ def dielectric_constant(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
     if outputs.shape[1] == 1:
         return outputs[:, 0]
     if outputs.shape[1] != 6:
-        raise ValueError(f"a dielectric model must give 1 or 6 numbers a crystal, got {outputs.shape[1]}")
+        raise InputError(f"a dielectric model must give 1 or 6 numbers a crystal, got {outputs.shape[1]}")
     tensors = outputs[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
     known, mean = np.isfinite(outputs).all(1), np.full(len(outputs), np.nan)
     mean[known] = np.linalg.eigvalsh(tensors[known]).mean(1)

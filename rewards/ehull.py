@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystal_env.crystal import CrystalBatch, as_batch
-from crystal_env.reward import RewardResult
-from rewards.hull import ConvexHull
+from crystal_env.errors import InputError
+from crystal_env.reward import RewardResult, without_failure
+from rewards.hull.convex_hull import ConvexHull
 from rewards.potentials import Potential, load_potential
-from rewards.predict import without_failure
 from rewards.screen import Screen
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from crystal_env.crystal import Crystal
-    from rewards.relax import Relaxation
+    from rewards.relaxation.relax import Relaxation
 
 
 class EnergyAboveHull:
@@ -65,9 +65,9 @@ class EnergyAboveHull:
         relax: "Relaxation | None" = None,
     ) -> None:
         if not clip > 0:
-            raise ValueError(f"clip must be positive, got {clip}")
+            raise InputError(f"clip must be positive, got {clip}")
         if max_depth is not None and not max_depth > 0:
-            raise ValueError(f"max_depth must be positive, got {max_depth}")
+            raise InputError(f"max_depth must be positive, got {max_depth}")
         self.potential = load_potential(potential)
         self.hull = hull
         self.clip = float(clip)
@@ -76,7 +76,7 @@ class EnergyAboveHull:
         self.max_depth = max_depth
         self.relax = relax
         if relax is not None and relax.force_field().name != self.potential.name:
-            raise ValueError(f"relax must have the reward's potential, {self.potential.name}")
+            raise InputError(f"relax must have the reward's potential, {self.potential.name}")
         self.convex_hull().check_scale(self.potential)
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:

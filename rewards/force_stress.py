@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystal_env.crystal import CrystalBatch, as_batch
-from crystal_env.reward import RewardResult
+from crystal_env.errors import InputError
+from crystal_env.reward import RewardResult, without_failure
 from rewards.potentials import ForceField, Potential, load_potential
-from rewards.predict import without_failure
 from rewards.screen import Screen
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ class ForceStress:
         self, potential: str | Potential = "chgnet", threshold: float = 0.1, screen: Screen | None = None
     ) -> None:
         if not threshold > 0:
-            raise ValueError(f"threshold must be positive, got {threshold}")
+            raise InputError(f"threshold must be positive, got {threshold}")
         potential = load_potential(potential)
         if not isinstance(potential, ForceField):
-            raise ValueError(f"potential must have forces and stress, {potential.name} has not")
+            raise InputError(f"potential must have forces and stress, {potential.name} has not")
         self.potential = potential
         self.threshold = float(threshold)
         self.screen = screen or Screen()

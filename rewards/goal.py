@@ -6,6 +6,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.errors import InputError
+
 Kind = Literal["maximise", "minimise", "mse", "mae", "success"]
 
 
@@ -31,13 +33,13 @@ class Goal:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ValueError(f"goal must be one of {get_args(Kind)}, got {self.kind!r}")
+            raise InputError(f"goal must be one of {get_args(Kind)}, got {self.kind!r}")
         if self.target is None and self.kind not in ("maximise", "minimise"):
-            raise ValueError(f"target must be given with goal {self.kind!r}")
+            raise InputError(f"target must be given with goal {self.kind!r}")
         if self.target is not None and not np.isfinite(self.target):
-            raise ValueError(f"target must be a finite number, got {self.target}")
+            raise InputError(f"target must be a finite number, got {self.target}")
         if not self.tolerance >= 0:
-            raise ValueError(f"tolerance must not be negative, got {self.tolerance}")
+            raise InputError(f"tolerance must not be negative, got {self.tolerance}")
 
     def reward(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the rewards (B,) of values (B,)."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.dataset import data_folder, load_crystals
-from crystal_env.reward import RewardResult
+from crystal_env.errors import InputError
+from crystal_env.reward import RewardResult, without_failure
 from rewards.matching import Reference
-from rewards.predict import without_failure
 from rewards.screen import Screen
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Novelty:
         self, reference: CrystalBatch | str | Path, screen: Screen | None = None, n_jobs: int | None = 1
     ) -> None:
         if n_jobs is not None and n_jobs < 1:
-            raise ValueError(f"n_jobs must be positive or None, got {n_jobs}")
+            raise InputError(f"n_jobs must be positive or None, got {n_jobs}")
         self._given = Reference(reference) if isinstance(reference, CrystalBatch) else None
         self._files = () if isinstance(reference, CrystalBatch) else _files(reference)
         self.screen = screen or Screen()
@@ -76,7 +76,7 @@ def _files(reference: str | Path) -> tuple[str, ...]:
     files = [data_folder() / name for name in names] if names else [Path(reference)]
     for file in files:
         if not file.exists():
-            raise ValueError(f"reference must be crystals, {sorted(_NAMED)} or a file, there is no {str(file)!r}")
+            raise InputError(f"reference must be crystals, {sorted(_NAMED)} or a file, there is no {str(file)!r}")
     return tuple(str(file) for file in files)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
+from crystal_env.reward import without_failure
 from rewards.screen import Screen
 
 if TYPE_CHECKING:
@@ -59,11 +60,6 @@ def predict(
         else:
             failures[row] = f"the model gave {len(value)} numbers, {width} elsewhere"
     return values[place], failures[place]
-
-
-def without_failure(failures: NDArray[np.object_]) -> NDArray[np.int64]:
-    """Return the rows that have no reason why they failed."""
-    return np.flatnonzero([failure is None for failure in failures])
 
 
 def _asked(model: Model, atoms: "list[Atoms]") -> "list[NDArray[np.float64] | str]":

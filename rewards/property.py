@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystal_env.crystal import CrystalBatch, as_batch
-from crystal_env.reward import RewardResult
+from crystal_env.errors import InputError
+from crystal_env.reward import RewardResult, without_failure
 from rewards.goal import Goal, Kind
-from rewards.predict import Model, as_model, predict, without_failure
+from rewards.predict import Model, as_model, predict
 from rewards.screen import Screen
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Property:
         """Score B crystals; see the class for the terms."""
         values, failures = predict(self.model, as_batch(crystals), self.screen)
         if values.shape[1] > 1:
-            raise ValueError(f"the model gives {values.shape[1]} numbers a crystal, a property is one")
+            raise InputError(f"the model gives {values.shape[1]} numbers a crystal, a property is one")
         scored, value = self._scored(values[:, 0]), np.zeros(len(values))
         rows = without_failure(failures)
         value[rows] = scored[rows]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from crystal_env import geometry
 from crystal_env.crystal import CrystalBatch
+from crystal_env.errors import InputError
 from crystal_env.wyckoff import tables
 
 
@@ -40,11 +41,11 @@ class Screen:
     def __post_init__(self) -> None:
         for name in ("min_distance", "min_volume", "min_thickness"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
         if not self.min_volume < self.max_volume:
-            raise ValueError(f"max_volume must be above min_volume = {self.min_volume}, got {self.max_volume}")
+            raise InputError(f"max_volume must be above min_volume = {self.min_volume}, got {self.max_volume}")
         if self.max_atoms < 1:
-            raise ValueError(f"max_atoms must be at least 1, got {self.max_atoms}")
+            raise InputError(f"max_atoms must be at least 1, got {self.max_atoms}")
 
     def __call__(self, crystals: CrystalBatch) -> NDArray[np.object_]:
         """Return for every crystal None or the reason why it is rejected (B,)."""

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch, as_batch
-from crystal_env.reward import RewardResult
+from crystal_env.reward import RewardResult, without_failure
 from rewards.matching import rows_by_formula, same
-from rewards.predict import without_failure
 from rewards.screen import Screen
 
 if TYPE_CHECKING:

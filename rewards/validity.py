@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.elements import SYMBOLS
+from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult
 from rewards.screen import cell_thickness
 
@@ -43,9 +44,9 @@ class Validity:
 
     def __init__(self, min_distance: float = 0.5, oxidation_states: str = "smact14") -> None:
         if not min_distance > 0:
-            raise ValueError(f"min_distance must be positive, got {min_distance}")
+            raise InputError(f"min_distance must be positive, got {min_distance}")
         if oxidation_states not in _OXIDATION_STATES:
-            raise ValueError(f"oxidation_states must be one of {_OXIDATION_STATES}, got {oxidation_states!r}")
+            raise InputError(f"oxidation_states must be one of {_OXIDATION_STATES}, got {oxidation_states!r}")
         self.min_distance = float(min_distance)
         self.oxidation_states = oxidation_states
 

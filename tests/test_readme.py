@@ -14,7 +14,7 @@ MODULES = [
     module.name
     for package in PACKAGES
     for module in pkgutil.walk_packages([str(ROOT / package)], f"{package}.")
-    if not module.name.endswith("build_wyckoff")
+    if not module.name.endswith("wyckoff_table")
 ]
 
 

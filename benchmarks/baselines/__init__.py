@@ -12,16 +12,13 @@ if TYPE_CHECKING:
     from benchmarks.baselines.best_of_n import BestOfN
     from benchmarks.baselines.element_substitution import ElementSubstitution
     from benchmarks.baselines.genetic_algorithm import GeneticAlgorithm
-    from benchmarks.baselines.klppo_best import KLPPOBest
-    from benchmarks.baselines.klppo_paper import KLPPOPaper
-    from benchmarks.baselines.leave_one_out_reinforce import LeaveOneOutREINFORCE
+    from benchmarks.baselines.klppo import KLPPOBest, KLPPOPaper, LeaveOneOutREINFORCE, TokenPPO
     from benchmarks.baselines.marginal_sampler import MarginalSampler
     from benchmarks.baselines.maskable_ppo_crystalformer import MaskablePPOCrystalFormer
     from benchmarks.baselines.maskable_ppo_mlp import MaskablePPOMLP
     from benchmarks.baselines.mcmc import MCMC
     from benchmarks.baselines.random_play import RandomPlay
     from benchmarks.baselines.supervised_fine_tuning import SupervisedFineTuning
-    from benchmarks.baselines.token_ppo import TokenPPO
 
 __all__ = [
     "MCMC",
@@ -48,15 +45,15 @@ _MODULES = {
     "BestOfN": "best_of_n",
     "ElementSubstitution": "element_substitution",
     "GeneticAlgorithm": "genetic_algorithm",
-    "KLPPOBest": "klppo_best",
-    "KLPPOPaper": "klppo_paper",
-    "LeaveOneOutREINFORCE": "leave_one_out_reinforce",
+    "KLPPOBest": "klppo",
+    "KLPPOPaper": "klppo",
+    "LeaveOneOutREINFORCE": "klppo",
     "MarginalSampler": "marginal_sampler",
     "MaskablePPOCrystalFormer": "maskable_ppo_crystalformer",
     "MaskablePPOMLP": "maskable_ppo_mlp",
     "RandomPlay": "random_play",
     "SupervisedFineTuning": "supervised_fine_tuning",
-    "TokenPPO": "token_ppo",
+    "TokenPPO": "klppo",
 }
 
 

@@ -6,8 +6,8 @@ from stable_baselines3.common.utils import get_device
 
 from agents import CrystalFormer
 from benchmarks.baselines.search import spend
-from benchmarks.model_player import ModelPlayer
-from benchmarks.session import Session
+from benchmarks.harness.model_agent import ModelPlayer
+from benchmarks.harness.session import Session
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.base_model import load_model
 from benchmarks.baselines.search import grammar_of
-from benchmarks.model_player import ModelPlayer
-from benchmarks.play import keeps
-from benchmarks.session import Session
+from benchmarks.harness.model_agent import ModelPlayer
+from benchmarks.harness.rollout import keeps
+from benchmarks.harness.session import Session
 from crystal_env.crystal import CrystalBatch
-from rewards.relax import Relaxation
+from rewards.relaxation.relax import Relaxation
 
 _LEARNING = 1  # tells the random numbers of spending from others of the same seed
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from benchmarks.baselines.base_model import load_model
 from benchmarks.baselines.search import BestSeen, spend
-from benchmarks.model_player import ModelPlayer
-from benchmarks.session import Session
+from benchmarks.harness.model_agent import ModelPlayer
+from benchmarks.harness.session import Session
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from benchmarks.baselines.marginal_sampler import MarginalPlayer
 from benchmarks.baselines.search import BestSeen, grammar_of, spend
 from benchmarks.baselines.training_set import TRAINING_SET, TrainingSet, choose, load_training_set
-from benchmarks.session import Session
+from benchmarks.harness.session import Session
 from crystal_env.crystal import CrystalBatch
-from crystal_env.feasibility import Grammar
+from crystal_env.grammar.feasibility import Grammar
 from crystal_env.wyckoff import N_ELEMENTS, tables
 
 _TINY = 1e-9  # weight of an exchange that is allowed and was never seen

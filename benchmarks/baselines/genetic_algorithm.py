@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.baselines.element_substitution import SubstitutionPlayer
-from benchmarks.baselines.search import BestSeen, grammar_of
+from benchmarks.baselines.search import BestSeen, grammar_of, iteration_size
 from benchmarks.baselines.training_set import TRAINING_SET, TrainingSet, choose, load_training_set
-from benchmarks.baselines.units import iteration_size
-from benchmarks.play import keeps
-from benchmarks.session import Session
+from benchmarks.harness.rollout import keeps
+from benchmarks.harness.session import Session
 from crystal_env.crystal import CrystalBatch
-from crystal_env.feasibility import Grammar
 from crystal_env.geometry import representatives
+from crystal_env.grammar.feasibility import Grammar
 from crystal_env.wyckoff import N_ELEMENTS, tables
 
 _PATIENCE = 50  # generations without a new crystal, after which nothing new is to be expected
@@ -120,7 +119,7 @@ class Breeding:
 
     def _strained(self, crystals: CrystalBatch, rows: NDArray[np.int64]) -> CrystalBatch:
         """Return crystals with other lattices in some rows (n,); one that would not be possible stays as it is."""
-        from agents.training_data import impossible
+        from agents.supervised.training_data import impossible
 
         T, G = tables(), crystals.G[rows]
         step = self.rng.normal(0.0, self.settings.strain, (len(rows), 6))
@@ -138,7 +137,7 @@ class Breeding:
     def _best(self) -> NDArray[np.int64]:
         """Return the rows of the crystals that could be scored, the best first."""
         result = self.session.oracle.result()
-        scored = np.array([failure is None for failure in result.failures], bool)
+        scored = result.scored
         best = np.argsort(-result.total, kind="stable")
         return best[scored[best]]
 

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.search import grammar_of, spend
 from benchmarks.baselines.training_set import TRAINING_SET, TrainingSet, choose, load_training_set
-from benchmarks.session import Session
+from benchmarks.harness.session import Session
 from crystal_env.crystal import CrystalBatch
-from crystal_env.feasibility import Grammar
-from crystal_env.state import CrystalStates
+from crystal_env.grammar.feasibility import Grammar
+from crystal_env.grammar.state import CrystalStates
 from crystal_env.vocabulary import FIRST_ELEMENT, N_SYMBOLS, Phase, Vocabulary
 from crystal_env.wyckoff import N_LETTERS
 

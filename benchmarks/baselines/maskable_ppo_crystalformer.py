@@ -7,9 +7,9 @@ from sb3_contrib import MaskablePPO
 from torch import Tensor
 
 from agents import CrystalFormerPolicy
-from agents.batches import micro_batches
+from agents.training.micro_batches import micro_batches
 from benchmarks.baselines.masked_ppo import learn
-from benchmarks.session import Session
+from benchmarks.harness.session import Session
 
 _TOKENS = 100_000  # of a part: no limit but that of the batch
 

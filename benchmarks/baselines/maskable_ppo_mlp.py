@@ -6,7 +6,7 @@ from sb3_contrib import MaskablePPO
 
 from agents import TokenFeatures
 from benchmarks.baselines.masked_ppo import learn
-from benchmarks.session import Session
+from benchmarks.harness.session import Session
 
 
 @dataclass(frozen=True)

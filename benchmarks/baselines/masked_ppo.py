@@ -5,8 +5,8 @@ from collections.abc import Callable
 from sb3_contrib import MaskablePPO
 
 from agents import CrystalVecEnv
-from benchmarks.global_generators import global_generators
-from benchmarks.session import Session
+from benchmarks.harness.seeding import global_generators
+from benchmarks.harness.session import Session
 
 _ENDLESS = 10**12  # time steps: the session's callback ends learning
 

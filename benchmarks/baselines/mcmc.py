@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from agents.mcmc import MCMCConfig, mcmc
+from agents.search.mcmc import MCMCConfig, mcmc
 from benchmarks.baselines.base_model import load_model
-from benchmarks.baselines.search import BestSeen
-from benchmarks.baselines.units import unit
-from benchmarks.model_player import ModelPlayer
-from benchmarks.session import Session
+from benchmarks.baselines.search import BestSeen, unit
+from benchmarks.harness.model_agent import ModelPlayer
+from benchmarks.harness.session import Session
 
 _PATIENCE = 20  # runs without a new crystal, after which nothing new is to be expected
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.session import Session
+from benchmarks.harness.session import Session
 from crystal_env import sample_masked
 
 _PATIENCE = 20  # times the budget that crystals are asked for, repeated ones included

@@ -5,11 +5,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.session import Session
+from benchmarks.harness.session import Session
 from benchmarks.tasks import Task
-from crystal_env.constraints import constraints
 from crystal_env.crystal import CrystalBatch
-from crystal_env.feasibility import Grammar, compile_grammar
+from crystal_env.grammar.constraints import constraints
+from crystal_env.grammar.feasibility import Grammar, compile_grammar
 
 _PATIENCE = 20  # batches without a new crystal, after which nothing new is to be expected
 _SPENDING = 1  # tells the random numbers of spending from others of the same seed
@@ -53,7 +53,7 @@ class BestSeen:
 
     def __init__(self, session: Session, others: Player) -> None:
         result, self.crystals = session.oracle.result(), session.oracle.crystals
-        scored = np.array([failure is None for failure in result.failures], bool)
+        scored = result.scored
         best_first = np.argsort(-result.total, kind="stable")
         self.best_first, self.others = best_first[scored[best_first]], others
 
@@ -96,3 +96,13 @@ def best_of_groups(session: Session, share: float) -> CrystalBatch:
     size = np.searchsorted(G, G, side="right") - np.searchsorted(G, G)
     rows = order[rank + 1 <= share * size]
     return crystals[rows[[result.failures[row] is None for row in rows]]]
+
+
+def unit(task: Task) -> float:
+    """Return the width of the range of totals that a task counts as 0 to 1: 1.2 eV/atom for stability."""
+    return task.range[1] - task.range[0]
+
+
+def iteration_size(task: Task, most: int, iterations: int) -> int:
+    """Return how many crystals an iteration draws, so that the budget has at least so many iterations."""
+    return max(2, min(most, task.budget // iterations))

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 
 from agents import CrystalFormer
-from agents.batches import epoch_order, micro_batches
-from agents.distribution import Distribution
-from agents.likelihood import score
-from agents.training import adam
+from agents.crystalformer.distribution import Distribution
+from agents.crystalformer.likelihood import score
+from agents.training.micro_batches import epoch_order, micro_batches
+from agents.training.optimiser import adam
 from benchmarks.baselines.base_model import load_model
 from benchmarks.baselines.search import best_of_groups, grammar_of
-from benchmarks.model_player import ModelPlayer
-from benchmarks.session import Session
+from benchmarks.harness.model_agent import ModelPlayer
+from benchmarks.harness.session import Session
 
 _PATIENCE = 20  # batches without a new crystal, after which a round ends
 _TOKENS = 2000  # in memory at once

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from agents.training_data import impossible
+from agents.supervised.training_data import impossible
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import data_folder, load_crystals
+from crystal_env.errors import InputError
 from crystal_env.vocabulary import LENGTH_BOUNDS
 from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS, tables
 
@@ -31,7 +32,7 @@ class TrainingSet:
 
     def __init__(self, crystals: CrystalBatch) -> None:
         if not len(crystals):
-            raise ValueError("crystals must not be empty")
+            raise InputError("crystals must not be empty")
         self.crystals = crystals
 
     def rows_of(self, group: int) -> NDArray[np.int64]:
@@ -94,7 +95,7 @@ class TrainingSet:
                 same = (T.lattice_source[G] == T.lattice_source[group]).all(1)
                 pool = np.flatnonzero(same & (T.lattice_angle[G] == T.lattice_angle[group]).all(1))
             if not len(pool):
-                raise ValueError(f"the known crystals have no lattice that space group {group} could have")
+                raise InputError(f"the known crystals have no lattice that space group {group} could have")
             at = np.flatnonzero(groups == group)
             rows[at] = pool[rng.integers(len(pool), size=len(at))]
         return self.crystals[rows]
@@ -120,7 +121,7 @@ def load_training_set(path: str = TRAINING_SET) -> TrainingSet:
     """
     file = Path(path) if Path(path).exists() else data_folder() / path
     if not file.exists():
-        raise ValueError(f"training_set {path} must be a file of crystals, or one in $CRYSTALGEN_DATA: {data_folder()}")
+        raise InputError(f"training_set {path} must be a file of crystals, or one in $CRYSTALGEN_DATA: {data_folder()}")
     crystals = load_crystals(file).crystals
     return TrainingSet(crystals[np.setdiff1d(np.arange(len(crystals)), list(impossible(crystals)))])
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from benchmarks.global_generators import global_generators
+from benchmarks.harness.seeding import global_generators
+from benchmarks.harness.session import Session
 from benchmarks.libraries.common import Player, Settings, TokenNetwork, command, masked, tell
-from benchmarks.session import Session
 
 
 class Rollout(NamedTuple):

@@ -15,9 +15,10 @@ from tyro.conf import OmitArgPrefixes
 
 from agents import TokenFeatures
 from benchmarks.baselines.random_play import RandomPlayer
-from benchmarks.play import draw
-from benchmarks.session import Session
+from benchmarks.harness.rollout import draw
+from benchmarks.harness.session import Session
 from benchmarks.tasks import find_task
+from crystal_env.errors import InputError
 
 HIDDEN = 128
 """Width of the layers."""
@@ -141,7 +142,7 @@ def mean_return(player: Any, session: Session) -> float:
     """
     drawn = draw(player, session.task, session.seed)
     if failed := [failure for failure in drawn.failures if failure is not None]:
-        raise ValueError(f"player must take allowed actions only, {len(failed)} episodes failed: {failed[0]}")
+        raise InputError(f"player must take allowed actions only, {len(failed)} episodes failed: {failed[0]}")
     return float(session.score(drawn.crystals).total.mean())
 
 

@@ -26,11 +26,11 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.examples.rl_modules.classes.action_masking_rlm import ActionMaskingTorchRLModule
 from torch import Tensor
 
-from benchmarks.global_generators import global_generators
+from benchmarks.harness.seeding import global_generators
+from benchmarks.harness.session import Session
 from benchmarks.libraries.common import HIDDEN, Player, Settings, command, tell, token_body
-from benchmarks.session import Session
 from crystal_env.wrappers import MaskInObservation
-from rewards.ray_session import start_ray
+from rewards.remote.ray_session import start_ray
 
 
 class TokenEncoder(TorchModel, Encoder):

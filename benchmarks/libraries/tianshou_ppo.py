@@ -17,9 +17,9 @@ from tianshou.env import DummyVectorEnv
 from tianshou.utils.torch_utils import policy_within_training_step
 from torch import Tensor, as_tensor, nn
 
-from benchmarks.global_generators import global_generators
+from benchmarks.harness.seeding import global_generators
+from benchmarks.harness.session import Session
 from benchmarks.libraries.common import Player, Settings, TokenNetwork, command, masked, tell
-from benchmarks.session import Session
 from crystal_env.wrappers import MaskInObservation
 
 

@@ -18,9 +18,9 @@ from torchrl.modules import MaskedCategorical, ProbabilisticActor, ValueOperator
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
-from benchmarks.global_generators import global_generators
+from benchmarks.harness.seeding import global_generators
+from benchmarks.harness.session import Session
 from benchmarks.libraries.common import Player, Settings, TokenNetwork, command, tell
-from benchmarks.session import Session
 from crystal_env.wrappers import VectorMaskInObservation
 
 

@@ -15,6 +15,7 @@ from benchmarks.paper import dataset, dielectrics, stability
 from benchmarks.paper.outcome import Outcome, render, write
 from benchmarks.paper.settings import Settings
 from benchmarks.paper.work import Work
+from crystal_env.errors import InputError
 
 TARGETS: dict[str, Callable[[Work], Outcome]] = {
     "fig2": stability.fig2,
@@ -50,7 +51,7 @@ def main(args: Sequence[str] | None = None) -> None:
         path = write(name, outcome, settings, work.used, time.perf_counter() - started)
     except KeyboardInterrupt:
         raise SystemExit("benchmarks.paper: interrupted; the same command goes on where it stopped") from None
-    except (ValueError, OSError, ImportError) as error:
+    except InputError as error:
         raise SystemExit(f"benchmarks.paper: {error}") from error
     print(f"\n{render(name, outcome)}\nin {path.parent}: {name}.png, .svg, .md, .json")
 

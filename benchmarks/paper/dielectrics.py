@@ -27,7 +27,7 @@ from benchmarks.paper.published import (
 from benchmarks.paper.stability import drawing_speed, judge
 from benchmarks.paper.work import Work
 from crystal_env.crystal import Crystal, CrystalBatch
-from crystal_env.rendering import draw_on
+from crystal_env.render.picture import draw_on
 from crystal_env.reward import RewardResult
 from rewards.matching import Reference, reduced_formulas, same, structure_labels
 
@@ -174,7 +174,7 @@ def parity(truth: NDArray[np.float64], guess: NDArray[np.float64]) -> dict[str, 
 
 def candidates(work: Work, crystals: CrystalBatch, merits: RewardResult, energies: NDArray[np.float64]) -> Dielectrics:
     """Return the different crystals of B that are stable and of a merit above 100 eV, the best first."""
-    scored = np.array([failure is None for failure in merits.failures], bool)
+    scored = merits.scored
     rows = np.flatnonzero(scored & (merits.total > MERIT) & (energies < STABLE))
     rows = rows[np.argsort(-merits.total[rows], kind="stable")]
     rows = rows[structure_labels(crystals[rows], n_jobs=work.settings.n_jobs) == np.arange(len(rows))]

@@ -12,10 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmarks.metrics import bootstrap, wilson
+from benchmarks.harness.provenance import command, hardware, versions
+from benchmarks.metrics.sample import bootstrap, wilson
 from benchmarks.paper.published import NUMBERS
 from benchmarks.paper.settings import Settings
-from benchmarks.provenance import command, hardware, versions
+from crystal_env.errors import InputError
 
 SCHEMA = "crystalgen-paper/1"
 
@@ -70,7 +71,7 @@ def comparison(name: str, outcome: Outcome) -> list[dict[str, Any]]:
     ours = dict(outcome.estimates)
     for number in NUMBERS[name]:
         if number.quantity not in ours:
-            raise ValueError(f"{name} must give {number.quantity!r}, it gives {list(outcome.estimates)}")
+            raise InputError(f"{name} must give {number.quantity!r}, it gives {list(outcome.estimates)}")
         estimate = ours.pop(number.quantity)
         rows.append({"quantity": number.quantity, "paper": number.value, "source": number.source} | _plain(estimate))
     extra = [{"quantity": key, "paper": None, "source": ""} | _plain(value) for key, value in ours.items()]

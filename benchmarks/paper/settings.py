@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from crystal_env.dataset import cache_folder, data_folder
+from crystal_env.errors import InputError
 from rewards.property import BAND_GAP_MODEL
 
 _GAP_FOLDER = "MEGNet-MP-2019.4.1-BandGap-mfi"
@@ -64,9 +65,9 @@ class Settings:
         for name in ("size", "iterations", "batch_size", "sft_samples", "epochs"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+                raise InputError(f"{name} must be at least 1, got {value}")
         if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
+            raise InputError(f"seed must be at least 0, got {self.seed}")
 
     def cache_folder(self) -> Path:
         """Return the folder of what figures share."""
@@ -104,5 +105,5 @@ def _models() -> Path:
 
 def _existing(path: Path, argument: str) -> Path:
     if not path.is_file():
-        raise ValueError(f"{argument} must lead to a file, and {path} is none")
+        raise InputError(f"{argument} must lead to a file, and {path} is none")
     return path

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from agents import CrystalFormer
-from agents.run_folder import RunFolder
-from benchmarks.metrics import fixed_order
+from agents.training.run_folder import RunFolder
+from benchmarks.metrics.sample import fixed_order
 from benchmarks.paper.captions import about, about_rl
 from benchmarks.paper.outcome import Estimate, Outcome, mean, percent
 from benchmarks.paper.plots import draw_bars, draw_energies

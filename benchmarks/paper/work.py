@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from agents import CrystalFormer, FinetuneConfig, TrainConfig, finetune
-from agents.config import GroupChoice
-from benchmarks.metrics import energies_above_hull
+from agents.crystalformer.config import GroupChoice
+from benchmarks.harness.provenance import chgnet_digest, file_digest
+from benchmarks.metrics.sample import energies_above_hull
 from benchmarks.paper.published import DIELECTRIC_GROUP, TAU, TAU_MERIT
 from benchmarks.paper.settings import Settings
-from benchmarks.provenance import chgnet_digest, file_digest
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
 from crystal_env.reward import Reward, RewardResult
@@ -124,7 +124,7 @@ class Work:
     @cached_property
     def labelled(self) -> Reference:
         """The crystals whose total dielectric constant the data have."""
-        from rewards.property_data import load_property_data
+        from rewards.property_training.data import load_property_data
 
         structures, targets = self.settings.dielectric_data()
         self.used[targets.name] = file_digest(targets)
@@ -219,7 +219,7 @@ class Work:
         options: dict[str, Any] = {**self.energy_reward, "space_group": self.groups}
         options |= {"samples": self.settings.sft_samples}
         if self.settings.sft_relax:
-            options["relax"] = "rewards.relax:Relaxation"
+            options["relax"] = "rewards.relaxation.relax:Relaxation"
         run = self._folder_of("sft", options)
         return self._once(run, lambda: finetune(FinetuneConfig(run=run, **self._common(), **options)))
 
@@ -228,7 +228,7 @@ class Work:
 
         The learning rate is ten times the paper's, for a tenth of the data and of the epochs.
         """
-        from rewards.property_train import PropertyConfig, train_property
+        from rewards.property_training.train import PropertyConfig, train_property
 
         structures, targets = self.settings.dielectric_data()
         options: dict[str, Any] = {"target": (_TARGET,), "epochs": self.settings.epochs, "learning_rate": 1e-3}
@@ -264,7 +264,7 @@ class Work:
         return Cached(reward, path=self.folder / f"{name.replace(' ', '-')}.sqlite", name=name, key="exact")
 
     def _reinforced(self, kind: str, options: dict[str, Any], small: dict[str, Any]) -> Path:
-        from agents.train_run import train
+        from agents.klppo.run import train
 
         if self.settings.setting == "small":
             options |= {**_SMALL, "weights": {"lattice": 0.0}, **small}

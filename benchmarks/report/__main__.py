@@ -6,6 +6,7 @@ import tyro
 from tyro.conf import Positional
 
 from benchmarks.report import report
+from crystal_env.errors import InputError
 
 
 def main(folder: Positional[Path]) -> None:
@@ -16,7 +17,7 @@ def main(folder: Positional[Path]) -> None:
     """
     try:
         print(report(folder))
-    except (ValueError, OSError) as error:
+    except InputError as error:
         raise SystemExit(f"report: {error}") from error
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
+from benchmarks.metrics.sample import STABLE
 from benchmarks.report.figure import BLUE, FAINT, GREEN, LINE, MUTED, ORANGE, Figure, rounded, straight_line
 from benchmarks.report.folder import Results
-from benchmarks.thresholds import STABLE
 
 _TOPS = {"top-1": BLUE, "top-10": ORANGE, "top-100": GREEN}
 _MOST_POINTS = 3000
@@ -156,7 +156,7 @@ def _figure_of_merit(results: Results) -> Figure:
 
 
 def _pareto(results: Results) -> Figure:
-    from benchmarks.scores import pareto_front
+    from benchmarks.metrics.pareto import pareto_front
 
     modulus, energy = (results.column(f"term:{name}")[results.rows] for name in ("bulk_modulus", "e_above_hull"))
     scored = modulus > 0

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.thresholds import STABLE
+from benchmarks.harness.provenance import SCHEMA
+from benchmarks.metrics.sample import STABLE
 from crystal_env.crystal import Crystal, CrystalBatch
+from crystal_env.errors import InputError
 
-SCHEMA = "crystalgen-results/1"
 FROM_TRACE = ("AUC top-10", "S.U.N. structures found")
 """Scores of what the oracle was asked for, not of what was drawn."""
 
@@ -118,11 +119,11 @@ def read(folder: Path) -> Results:
     """
     path = folder / "results.json"
     if not path.is_file():
-        raise ValueError(f"folder must have a results.json, {folder} has none")
+        raise InputError(f"folder must have a results.json, {folder} has none")
     values = json.loads(path.read_text())
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
         found = values.get("schema") if isinstance(values, dict) else type(values).__name__
-        raise ValueError(f"{path} must be of the schema {SCHEMA!r}, got {found!r}")
+        raise InputError(f"{path} must be of the schema {SCHEMA!r}, got {found!r}")
     places = {int(entry["seed"]): folder / f"seed-{entry['seed']}" for entry in values["seeds"]}
     tables = [_table(place / "samples.csv.gz", seed) for seed, place in places.items()]
     traces = [_trace(place / "trace.npz", seed) for seed, place in places.items()]

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics import wilson
+from benchmarks.metrics.sample import HOLE, STABLE, wilson
 from benchmarks.report.figure import BLUE, GREEN, INK, RED, Figure, rounded, share, straight_line
 from benchmarks.report.folder import Results
-from benchmarks.thresholds import HOLE, STABLE
 
 _LOWEST, _HIGHEST, _BIN = -0.5, 2.0, 0.05  # eV/atom
 _MOST_GROUPS = 20

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from benchmarks.metrics import wilson
+from benchmarks.metrics.intervals import aggregate
+from benchmarks.metrics.sample import wilson
 from benchmarks.report.folder import Results
-from benchmarks.statistics import aggregate
 
 _NUMBERS = ("mean e_above_hull", "median e_above_hull", "mean e_above_hull, unscored 10")
 

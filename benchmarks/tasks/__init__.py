@@ -8,6 +8,7 @@ import crystal_env  # noqa: F401  registers the environments that the tasks are 
 from benchmarks.tasks.catalogue import TASKS
 from benchmarks.tasks.oracle import Oracle
 from benchmarks.tasks.task import Task
+from crystal_env.errors import InputError
 
 __all__ = ["TASKS", "Oracle", "Task", "env_kwargs", "find_task"]
 
@@ -21,7 +22,7 @@ def find_task(name: str) -> Task:
     for task in TASKS:
         if name in (task.id, task.name):
             return task
-    raise ValueError(
+    raise InputError(
         f"task must be one of {[task.name for task in TASKS]} or an id such as {TASKS[0].id}, got {name!r}"
     )
 

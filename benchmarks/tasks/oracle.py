@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from benchmarks.tasks.perovskites import compositions
 from benchmarks.tasks.task import Task
 from crystal_env.crystal import CrystalBatch, as_batch
+from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
-from rewards.cache_file import CacheFile
-from rewards.cached import Keys
-from rewards.rows import Row, join_rows, rows_of
+from rewards.combinators.cache import Keys
+from rewards.combinators.cache_file import CacheFile
+from rewards.combinators.rows import Row, join_rows, rows_of
 
 if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
@@ -157,6 +158,6 @@ def task_reward(task: Task) -> Reward:
     for name, value in task.reward_kwargs.items():
         variable = value[1:] if isinstance(value, str) and value.startswith("$") else None
         if variable is not None and variable not in os.environ:
-            raise ValueError(f"{task.id} needs the environment variable {variable}, the path of its reward's {name}")
+            raise InputError(f"{task.id} needs the environment variable {variable}, the path of its reward's {name}")
         kwargs[name] = value if variable is None else os.environ[variable]
     return resolve_reward(task.reward, kwargs)

@@ -17,6 +17,7 @@ import numpy as np
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.dataset import data_folder
 from crystal_env.elements import SYMBOLS, atomic_number
+from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def read_table(path: Path) -> dict[Composition, float]:
         ValueError: if there is no such file, or it is not the table of 18,928 perovskites.
     """
     if not path.is_file():
-        raise ValueError(
+        raise InputError(
             f"path {path} does not exist: give the table of perovskites to `crystalgen benchmark data FILE`, a CSV "
             "file with the columns formula and target (eV a cell), such as matminer's dataset matbench_perovskites"
         )
@@ -92,7 +93,7 @@ def read_table(path: Path) -> dict[Composition, float]:
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
         rows = csv.DictReader(file)
         if not {"formula", "target"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"path {path} must have the columns formula and target, got {rows.fieldnames}")
+            raise InputError(f"path {path} must have the columns formula and target, got {rows.fieldnames}")
         for row in rows:
             parts = [(symbol, int(n or 1)) for symbol, n in re.findall(r"([A-Z][a-z]?)(\d*)", row["formula"])]
             if sorted(n for _, n in parts) in ([1, 1, 3], [2, 3]) and {s for s, n in parts if n == 3} <= {"O", "N"}:
@@ -100,7 +101,7 @@ def read_table(path: Path) -> dict[Composition, float]:
                 heats[key] = min(heats.get(key, np.inf), float(row["target"]))
     metals = {SYMBOLS[z] for key in heats for z, n in key if n < 3}
     if len(heats) != _ENTRIES or metals != set(METALS):
-        raise ValueError(
+        raise InputError(
             f"path {path} must hold {_ENTRIES} compositions ABX3 of {len(METALS)} metals with O or N, got {len(heats)} "
             f"of {len(metals)}"
         )

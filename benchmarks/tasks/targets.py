@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystal_env.crystal import CrystalBatch, as_batch
-from crystal_env.reward import Reward, RewardResult
+from crystal_env.reward import Reward, RewardResult, without_failure
 from rewards import BulkModulus, Density, EnergyAboveHull, Screen, Validity
-from rewards.predict import without_failure
 
 if TYPE_CHECKING:
     from crystal_env.crystal import Crystal

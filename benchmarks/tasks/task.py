@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal
 
+from crystal_env.errors import InputError
+
 Tier = Literal[0, 1, 2]
 
 
@@ -17,7 +19,7 @@ class Task:
         tier: 0 needs no model, 1 the embedded CHGNet, 2 weights that the user supplies and better a GPU.
         summary: what is sought, in a sentence.
         reward: ``"module:attribute"`` of the reward that the oracle asks.
-        score: what ranks agents, a name of `benchmarks.scores`; higher is better.
+        score: what ranks agents, a name of `benchmarks.harness.scores`; higher is better.
         reward_kwargs: its arguments. A string that starts with ``$`` is the name of an environment variable.
         floor: the total of a crystal that cannot be scored, and of one beyond the budget.
         constraints: what crystals must be like, as arguments of the environment.
@@ -71,7 +73,7 @@ class Task:
             ValueError: if there is no such case.
         """
         if not 0 <= number < len(self.cases):
-            raise ValueError(f"case must be 0 to {len(self.cases) - 1} in {self.id}, got {number}")
+            raise InputError(f"case must be 0 to {len(self.cases) - 1} in {self.id}, got {number}")
         return replace(self, constraints={**self.constraints, **self.cases[number]}, cases=({},))
 
     def resized(self, budget: int | None = None, size: int | None = None) -> "Task":
@@ -82,5 +84,5 @@ class Task:
         """
         for name, value in (("budget", budget), ("size", size)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be positive, got {value}")
+                raise InputError(f"{name} must be positive, got {value}")
         return replace(self, budget=budget or self.budget, size=size or self.size)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from crystal_env.errors import InputError
 from rewards.potentials.interface import MP2020, PBE, Energies, ForceField, Forces, Potential
 
 __all__ = ["MP2020", "PBE", "Energies", "ForceField", "Forces", "Potential", "load_potential"]
@@ -26,10 +27,10 @@ def load_potential(potential: str | Potential, **options: Any) -> Potential:
     """
     if not isinstance(potential, str):
         if options or not isinstance(potential, Potential):
-            raise ValueError(f"potential must be a name or an object with name, scale and energies, got {potential!r}")
+            raise InputError(f"potential must be a name or an object with name, scale and energies, got {potential!r}")
         return potential
     if potential.endswith(_CORRECTED):
-        from rewards.mp2020 import Corrected
+        from rewards.potentials.mp2020 import Corrected
 
         return Corrected(load_potential(potential.removesuffix(_CORRECTED), **options))
     family, _, rest = potential.partition(":")
@@ -49,4 +50,4 @@ def load_potential(potential: str | Potential, **options: Any) -> Potential:
         from rewards.potentials.orb import OrbPotential
 
         return OrbPotential("orb-v2" if potential == "orb" else potential, **options)
-    raise ValueError(f"potential must be {_FAMILIES}, or an object with name, scale and energies, got {potential!r}")
+    raise InputError(f"potential must be {_FAMILIES}, or an object with name, scale and energies, got {potential!r}")

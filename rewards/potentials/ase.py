@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crystal_env.errors import InputError
 from rewards.potentials.batching import library_defaults
 from rewards.potentials.interface import Energies, Forces, as_energies, as_forces
 
@@ -57,7 +58,7 @@ class ASEPotential:
         else:
             wrong = not (callable(self.calculator) or hasattr(self.calculator, "get_property"))
         if wrong:
-            raise ValueError(
+            raise InputError(
                 "calculator must be an ASE calculator, a callable that returns one, or 'module:attribute', got "
                 f"{self.calculator!r}"
             )
@@ -86,7 +87,7 @@ class ASEPotential:
             try:
                 target = getattr(__import__(module, fromlist=[attribute]), attribute)
             except (ImportError, AttributeError, ValueError) as error:
-                raise ValueError(f"calculator {self.calculator!r} cannot be imported: {error}") from error
+                raise InputError(f"calculator {self.calculator!r} cannot be imported: {error}") from error
         return lambda: target(**self.kwargs)
 
     def _own(self) -> Any:

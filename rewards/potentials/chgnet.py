@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from crystal_env.errors import InputError
 from rewards.potentials.batching import GraphModel, checked_edges, run_in_batches
 from rewards.potentials.bond_graph import count_angles, find_angles, find_bonds
 from rewards.potentials.interface import MP2020, Energies, Forces, as_energies, as_forces
@@ -48,7 +49,7 @@ class CHGNetPotential:
 
     def __post_init__(self) -> None:
         if self.max_edges < 1:
-            raise ValueError(f"max_edges must be positive, got {self.max_edges}")
+            raise InputError(f"max_edges must be positive, got {self.max_edges}")
 
     def energies(self, atoms: "Sequence[Atoms]") -> Energies:
         """Return the energies of periodic structures; one that fails gets NaN and a reason and harms no other."""
@@ -94,10 +95,10 @@ def _graph(atoms: "Atoms") -> tuple[Any, int]:
     atom_cutoff, bond_cutoff = 6.0, 3.0  # Å, those the model was trained with
     numbers = atoms.numbers
     if numbers.max() > _MAX_NUMBER:
-        raise ValueError(f"CHGNet knows the elements up to Pu, got atomic number {numbers.max()}")
+        raise InputError(f"CHGNet knows the elements up to Pu, got atomic number {numbers.max()}")
     fractional = atoms.positions @ np.linalg.inv(atoms.cell.array)
     if not np.isfinite(fractional).all():
-        raise ValueError("positions and cell must be finite")
+        raise InputError("positions and cell must be finite")
     bonds = find_bonds(atoms.positions, atoms.cell.array, atom_cutoff)
     cost = checked_edges(len(bonds.center) + count_angles(bonds, bond_cutoff))
     first, second = find_angles(bonds, bond_cutoff)

@@ -13,7 +13,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from crystal_env.errors import InputError, MissingFileError, MissingPackageError
 from rewards.potentials.batching import library_defaults
+from rewards.potentials.matgl_graphs import evaluate_graphs, graph_of
 
 Aggregation = Literal["auto", "source", "target"]
 """Where messages of edges are added up: at their source (matgl from 3.0 on) or at their target (before)."""
@@ -49,7 +51,7 @@ def load_matgl(model: str | Path, aggregation: Aggregation = "auto") -> Any:
         FileNotFoundError: if a name cannot be fetched.
     """
     if aggregation not in get_args(Aggregation):
-        raise ValueError(f"aggregation must be one of {get_args(Aggregation)}, got {aggregation!r}")
+        raise InputError(f"aggregation must be one of {get_args(Aggregation)}, got {aggregation!r}")
     with library_defaults(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loaded = _load(model)
@@ -75,23 +77,23 @@ def _load(model: str | Path) -> Any:
         from matgl.data.transformer import Normalizer
         from matgl.utils.io import load_model
     except ImportError as error:
-        raise ImportError(f'matgl models need matgl: pip install "crystalgen[matgl]" ({error})') from error
+        raise MissingPackageError(f'matgl models need matgl: pip install "crystalgen[matgl]" ({error})') from error
 
     folder, name = Path(model), str(model)
     if folder.exists():
         missing = [file for file in _FILES if not (folder / file).is_file()]
         if missing:
-            raise ValueError(f"{name} is no matgl model: it has no {', '.join(missing)}")
+            raise InputError(f"{name} is no matgl model: it has no {', '.join(missing)}")
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise FileNotFoundError(f"model: there is no folder {name}")
+        raise MissingFileError(f"model: there is no folder {name}")
     try:
         with torch.serialization.safe_globals([Normalizer]):
             return load_model(folder if folder.exists() else name)
     except Exception as error:
         if folder.exists():
             reason = error.__cause__ or error
-            raise ValueError(f"{name} is no model that this matgl can load: {reason}") from error
-        raise FileNotFoundError(
+            raise InputError(f"{name} is no model that this matgl can load: {reason}") from error
+        raise MissingFileError(
             f"model {name!r} is no folder and could not be fetched from Hugging Face ({error.__cause__ or error}); "
             f"download its files {', '.join(_FILES)} and give their folder as model"
         ) from error
@@ -126,7 +128,7 @@ def _proven(loaded: Any, layers: Sequence[Any], name: str) -> str:
     best = min(errors, key=errors.__getitem__)
     if not errors[best] <= tolerance < max(errors.values()):
         what = "energies" if known is _KNOWN_ENERGIES else "band gaps"
-        raise ValueError(
+        raise InputError(
             f"nothing tells how {name} was trained: known {what} of {', '.join(known)} are missed by "
             f"{errors['source']:.2f} eV as matgl from 3.0 on reads it and by {errors['target']:.2f} eV as before; say "
             "aggregation='source' if it was trained with matgl 3.0 or later, 'target' if before"
@@ -136,8 +138,6 @@ def _proven(loaded: Any, layers: Sequence[Any], name: str) -> str:
 
 def _largest_error(loaded: Any, known: dict[str, float]) -> float:
     from ase import Atoms
-
-    from rewards.potentials.matgl import evaluate_graphs, graph_of
 
     errors = []
     for formula, value in known.items():
@@ -164,7 +164,7 @@ def _check_other(loaded: Any, name: str, aggregation: str) -> None:
         found = f"it misses the energies of {', '.join(_KNOWN_ENERGIES)} by up to {error:.2f} eV/atom"
     else:
         found = "there are no values to prove it by"
-    raise ValueError(
+    raise InputError(
         f"nothing tells if the {type(_network(loaded)).__name__} {name} was trained with matgl 3.0 or later ({found}); "
         "if it was, say aggregation='source'; older ones cannot be restored"
     )

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crystal_env.errors import InputError, MissingFileError, MissingPackageError
 from rewards.potentials.batching import GraphModel, checked_edges, run_in_batches
 from rewards.potentials.interface import PBE, Energies, Forces, as_energies, as_forces, name_of_file
 
@@ -54,13 +55,13 @@ class OrbPotential:
 
     def __post_init__(self) -> None:
         if not self.model.startswith("orb-"):
-            raise ValueError(
+            raise InputError(
                 f"model must be the name of a potential of orb-models, such as 'orb-v2', got {self.model!r}"
             )
         if self.precision not in _PRECISIONS:
-            raise ValueError(f"precision must be one of {_PRECISIONS}, got {self.precision!r}")
+            raise InputError(f"precision must be one of {_PRECISIONS}, got {self.precision!r}")
         if self.max_edges < 1:
-            raise ValueError(f"max_edges must be positive, got {self.max_edges}")
+            raise InputError(f"max_edges must be positive, got {self.max_edges}")
 
     @property
     def name(self) -> str:
@@ -109,13 +110,15 @@ def load_orb(name: str, weights: str | None, device: str, precision: str) -> Any
     try:
         from orb_models.forcefield import pretrained
     except ImportError as error:
-        raise ImportError(f'the potential {name} needs orb-models: pip install "crystalgen[orb]" ({error})') from error
+        raise MissingPackageError(
+            f'the potential {name} needs orb-models: pip install "crystalgen[orb]" ({error})'
+        ) from error
 
     loaders = pretrained.ORB_PRETRAINED_MODELS
     if name not in loaders:
-        raise ValueError(f"model must be one of {sorted(k for k in loaders if k.startswith('orb-'))}, got {name!r}")
+        raise InputError(f"model must be one of {sorted(k for k in loaders if k.startswith('orb-'))}, got {name!r}")
     if weights is not None and "://" not in weights and not os.path.isfile(weights):
-        raise FileNotFoundError(f"weights: there is no file {weights}")
+        raise MissingFileError(f"weights: there is no file {weights}")
     options = {} if weights is None else {"weights_path": weights}
     try:
         return loaders[name](device=device, precision=precision, compile=False, **options)
@@ -124,9 +127,9 @@ def load_orb(name: str, weights: str | None, device: str, precision: str) -> Any
     except Exception as error:
         if weights is not None and "://" not in weights:
             reason = str(error).splitlines()[0][:200]
-            raise ValueError(f"{weights} does not hold the weights of {name}: {reason}") from error
+            raise InputError(f"{weights} does not hold the weights of {name}: {reason}") from error
         where = weights or _default_weights(loaders[name])
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"the weights of {name} could not be fetched from {where} ({type(error).__name__}); download that file and "
             "give its path as weights"
         ) from error
@@ -150,9 +153,9 @@ def _graph(atoms: "Atoms", config: Any, double: bool) -> tuple[Any, int]:
     from orb_models.forcefield.atomic_system import ase_atoms_to_atom_graphs
 
     if not len(atoms):
-        raise ValueError("there are no atoms")
+        raise InputError("there are no atoms")
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        raise ValueError("positions and cell must be finite")
+        raise InputError("positions and cell must be finite")
     dtype = torch.float64 if double else torch.float32
     neutral = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, info={"charge": 0.0, "spin": 1.0})
     graph = ase_atoms_to_atom_graphs(
@@ -176,7 +179,7 @@ def _evaluate(model: Any, device: str, forces: bool, graphs: list[Any]) -> list[
     energies = output["energy"].detach().reshape(-1).cpu().double().numpy()
     names = (model.grad_forces_name, model.grad_stress_name) if conservative else ("forces", "stress")
     if any(name not in output for name in names):
-        raise ValueError("the model has no stress: it was made for molecules")
+        raise InputError("the model has no stress: it was made for molecules")
     gradient, stress = (output[name].detach().cpu().double() for name in names)
     each = torch.split(gradient, batch.n_node.tolist())
     full = stress.numpy()[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2]]]

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from agents import CrystalFormer, CrystalFormerConfig
-from benchmarks import cli
+from benchmarks.cli import cli
 
 SIZES = "--n-layers 1 --n-heads 2 --key-size 8 --model-size 16 --lattice-components 2"
 
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    monkeypatch.setattr("agents.run_folder.draw_curve", lambda history, path: None)
+    monkeypatch.setattr("agents.training.run_folder.draw_curve", lambda history, path: None)
     path = tmp_path / "crystals.npz"
     network = CrystalFormer(CrystalFormerConfig(n_layers=1, n_heads=1, key_size=4, model_size=8))
     network.sample(np.arange(195, 211), seed=0, max_sites=3).save(path)

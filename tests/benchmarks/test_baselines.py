@@ -12,16 +12,15 @@ import torch
 
 import benchmarks.baselines as baselines
 from agents import CrystalFormerPolicy, CrystalVecEnv
-from benchmarks.agent_loading import load_agent
 from benchmarks.baselines.element_substitution import SubstitutionPlayer
 from benchmarks.baselines.genetic_algorithm import Breeding, GeneticAlgorithm
 from benchmarks.baselines.marginal_sampler import MarginalPlayer
 from benchmarks.baselines.maskable_ppo_crystalformer import PartedPolicy
-from benchmarks.baselines.search import BestSeen, best_of_groups, grammar_of
+from benchmarks.baselines.search import BestSeen, best_of_groups, grammar_of, iteration_size, unit
 from benchmarks.baselines.training_set import TrainingSet, load_training_set
-from benchmarks.baselines.units import iteration_size, unit
-from benchmarks.play import draw, keeps
-from benchmarks.session import Session
+from benchmarks.harness.agent_loading import load_agent
+from benchmarks.harness.rollout import draw, keeps
+from benchmarks.harness.session import Session
 from benchmarks.tasks import find_task
 from crystal_env import Crystal, CrystalBatch, sample_masked
 

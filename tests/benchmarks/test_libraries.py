@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from benchmarks.baselines.random_play import RandomPlayer
-from benchmarks.global_generators import global_generators
+from benchmarks.harness.rollout import draw
+from benchmarks.harness.seeding import global_generators
+from benchmarks.harness.session import Session
 from benchmarks.libraries.cleanrl_ppo import Rollout, advantages
 from benchmarks.libraries.common import Player, Settings, masked, mean_return, run
-from benchmarks.play import draw
-from benchmarks.session import Session
 from benchmarks.tasks import Task
-from rewards.ray_session import start_ray
+from rewards.remote.ray_session import start_ray
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "libraries"
 LIBRARIES = {"cleanrl": "torch", "rllib": "ray.rllib", "tianshou": "tianshou", "torchrl": "torchrl"}

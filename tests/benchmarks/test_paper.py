@@ -343,7 +343,7 @@ def test_crystals_are_drawn_once_and_more_of_them_begin_with_the_same(work, monk
 
 def test_a_training_that_has_ended_is_not_run_again(work, monkeypatch):
     run = work.rl_run()
-    monkeypatch.setattr("agents.train_run.train", None)
+    monkeypatch.setattr("agents.klppo.run.train", None)
     assert work.rl_run() == run
 
 

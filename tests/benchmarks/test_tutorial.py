@@ -4,7 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
-from benchmarks import cli
+from benchmarks.cli import cli
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "benchmark.md").read_text()
 

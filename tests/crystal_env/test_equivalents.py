@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
-from crystal_env import Crystal, CrystalBatch, Phase, Vocabulary, normaliser, sample_masked
-from crystal_env.constraints import constraints
+from crystal_env import Crystal, CrystalBatch, Phase, Vocabulary, sample_masked
 from crystal_env.equivalents import equivalents
-from crystal_env.feasibility import compile_grammar
 from crystal_env.geometry import expand
-from crystal_env.standardise import _sites
-from crystal_env.state import CrystalStates
+from crystal_env.grammar.constraints import constraints
+from crystal_env.grammar.feasibility import compile_grammar
+from crystal_env.grammar.state import CrystalStates
+from crystal_env.symmetry import normaliser
+from crystal_env.symmetry.standardise import _sites
 from crystal_env.vocabulary import ANGLE_BOUNDS, gamma_bounds
 from crystal_env.wyckoff import tables
 

@@ -83,10 +83,34 @@ def test_values_that_are_not_finite_become_the_floor(batch, value):
     assert scored.failures[0] is None
 
 
-def test_terms_that_are_not_finite_become_the_floor(batch):
-    scored = Scorer(lambda crystals: result([1, 2, 3], energy=[0.5, np.nan, 0.1]), floor=-3)(batch)
+def test_a_term_that_is_not_finite_fails_its_crystal(batch):
+    scored = Scorer(lambda crystals: result([1, 2, 3], energy=[0.5, np.nan, 0.1], success=[1, 1, 0]), floor=-3)(batch)
     assert scored.terms["energy"].tolist() == [0.5, -3.0, 0.1]
-    assert scored.total.tolist() == [1, 2, 3]
+    assert scored.total.tolist() == [1, -3, 3]
+    assert scored.failures.tolist() == [None, "energy is nan", None]
+    assert scored.success().tolist() == [True, False, False]
+
+
+def test_a_reward_keeps_its_own_reason_for_a_total_of_nan(batch):
+    def reward(crystals):
+        reasons = np.array([None, "too dense", None], object)
+        return RewardResult(np.array([1.0, np.nan, np.nan]), {}, reasons)
+
+    scored = Scorer(reward, floor=-3)(batch)
+    assert scored.failures.tolist() == [None, "too dense", "the reward is nan"]
+
+
+def test_results_are_joined_in_order_and_lack_no_term():
+    first, second = result([1, 2], energy=[0.5, 0.25]), result([3], success=[1])
+    joined = RewardResult.concatenate([first, second], floor=-7, names=["volume"])
+    assert joined.total.tolist() == [1, 2, 3]
+    assert {name: values.tolist() for name, values in joined.terms.items()} == {
+        "volume": [-7, -7, -7],
+        "energy": [0.5, 0.25, -7],
+        "success": [0, 0, 1],
+    }
+    assert joined.scored.tolist() == [True] * 3
+    assert len(RewardResult.concatenate([], floor=0).total) == 0
 
 
 def test_a_reward_of_the_wrong_length_is_asked_crystal_by_crystal(batch):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from crystal_env.crystal import Crystal, CrystalBatch
-from rewards.hull import ConvexHull
-from rewards.hull_file import Provenance
+from rewards.hull.convex_hull import ConvexHull
+from rewards.hull.file_format import Provenance
 from rewards.potentials import Energies
 
 STRINGS = (

@@ -5,8 +5,8 @@ import pytest
 from pymatgen.core.entries import ComputedEntry
 
 from rewards.cli import main
-from rewards.hull import ConvexHull
-from rewards.hull_file import DFT, Provenance
+from rewards.hull.convex_hull import ConvexHull
+from rewards.hull.file_format import DFT, Provenance
 
 
 @pytest.fixture

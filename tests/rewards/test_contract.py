@@ -11,13 +11,13 @@ import torch
 
 import rewards
 from crystal_env.reward import RewardResult
-from rewards.combine import Gate, Minimum, WeightedProduct, WeightedSum
+from rewards.combinators.aggregate import Gate, Minimum, WeightedProduct, WeightedSum
+from rewards.combinators.diversity import Diversity
+from rewards.combinators.transforms import Affine, Clip, DoubleSigmoid, Sigmoid, Target
 from rewards.composition_match import CompositionMatch
-from rewards.diversity import Diversity
 from rewards.novelty import Novelty
 from rewards.screen import Screen
-from rewards.testing import check_lazy_loading, check_reward, examples, garbage
-from rewards.transforms import Affine, Clip, DoubleSigmoid, Sigmoid, Target
+from rewards.testing.reward import check_lazy_loading, check_reward, examples, garbage
 from rewards.uniqueness import Uniqueness
 
 DENSITY, VALIDITY = rewards.Density(), rewards.Validity()

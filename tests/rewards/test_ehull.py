@@ -7,7 +7,7 @@ import pytest
 import rewards.potentials.chgnet
 from crystal_env.crystal import Crystal, CrystalBatch
 from rewards.ehull import EnergyAboveHull
-from rewards.hull import ConvexHull
+from rewards.hull.convex_hull import ConvexHull
 from rewards.potentials import Energies
 from rewards.screen import Screen
 

@@ -8,7 +8,7 @@ from smact.screening import smact_validity
 
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.elements import SYMBOLS
-from rewards.formulas import parse_formula
+from rewards.hull.formulas import parse_formula
 from rewards.validity import Validity, composition_is_valid
 
 

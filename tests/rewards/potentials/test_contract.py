@@ -8,7 +8,7 @@ from rewards.potentials.ase import ASEPotential
 from rewards.potentials.chgnet import CHGNetPotential
 from rewards.potentials.matgl import MatglPotential
 from rewards.potentials.orb import OrbPotential
-from rewards.testing import check_potential
+from rewards.testing.reward import check_potential
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -3,10 +3,10 @@
 import pytest
 
 from rewards import BandGap, BulkModulus, DielectricFoM, EnergyAboveHull, ForceStress, Property, Relaxation
-from rewards.cached import Cached
-from rewards.meter import Metered
+from rewards.combinators.cache import Cached
+from rewards.combinators.metered import Metered
 from rewards.potentials.matgl import MatglProperty
-from rewards.testing import check_reward, examples
+from rewards.testing.reward import check_reward, examples
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

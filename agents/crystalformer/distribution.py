@@ -1,0 +1,146 @@
+"""From the network's numbers to a distribution of crystals: one set of rules, for drawing and for scoring."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents.crystalformer.mixtures import LatticeMixture, VonMises
+from crystal_env.crystal import CrystalBatch
+from crystal_env.errors import InputError
+from crystal_env.grammar.constraints import SpaceGroup, constraints
+from crystal_env.grammar.feasibility import Grammar, compile_grammar
+from crystal_env.vocabulary import Vocabulary
+from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS, tables
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What, beside the network, says how crystals are drawn.
+
+    Attributes:
+        grammar: which letters and elements are allowed.
+        temperature: divides logits and concentrations, and multiplies the variances of the lattice; 0 takes the most
+            likely letter, element and component every time, and its centre.
+        top_p: letters, elements and components are drawn from the most likely ones that together have this
+            probability, the temperature left aside.
+        bins: numeric bins, a multiple of 24; 0 for densities.
+
+    Raises:
+        ValueError: naming the argument that is out of range.
+    """
+
+    grammar: Grammar
+    temperature: float = 1.0
+    top_p: float = 1.0
+    bins: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < np.inf:
+            raise InputError(f"temperature must be a finite number of at least 0, got {self.temperature!r}")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p must be in (0, 1], got {self.top_p!r}")
+        Vocabulary(self.bins)  # checks the bins
+
+    def log_probs(self, logits: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return log probabilities (..., n) of choices with logits (..., n), -inf where they are not allowed."""
+        if mask is not None:  # where nothing is allowed, nothing is masked: the caller knows, and no NaN arises
+            logits = logits.masked_fill(~mask & mask.any(-1, keepdim=True), -torch.inf)
+        if self.top_p < 1:
+            p, order = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
+            outside = torch.zeros_like(p, dtype=torch.bool).scatter(-1, order, p.cumsum(-1) - p >= self.top_p)
+            logits = logits.masked_fill(outside, -torch.inf)
+        if self.temperature == 0:
+            return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0).log()
+        return F.log_softmax(logits / self.temperature, dim=-1)
+
+    def coordinate(self, output: Tensor) -> VonMises:
+        """Read the mixtures of coordinates from outputs (..., 3K)."""
+        logits, locations, concentrations = output.chunk(3, dim=-1)
+        concentrations = F.softplus(concentrations) / max(self.temperature, _COLDEST)
+        return VonMises(self.log_probs(logits), locations, concentrations)
+
+    def lattice(self, output: Tensor) -> LatticeMixture:
+        """Read the mixtures of lattices from outputs (..., 13K)."""
+        K = output.shape[-1] // 13
+        logits, means, widths = output.split([K, 6 * K, 6 * K], dim=-1)
+        widths = (F.softplus(widths) + LEAST_WIDTH) * max(self.temperature, _COLDEST) ** 0.5
+        return LatticeMixture(self.log_probs(logits), means.unflatten(-1, (K, 6)), widths.unflatten(-1, (K, 6)))
+
+
+LEAST_WIDTH = 1e-3
+"""Least standard deviation of a lattice parameter, in Å per cube root of the number of atoms or in radians."""
+
+_COLDEST = 1e-9  # temperature below which numbers are as good as certain
+
+
+def compile_constraints(groups: NDArray[np.int64], options: Mapping[str, Any]) -> Grammar:
+    """Return the grammar of crystals of the given groups under the constraints of `crystal_env.grammar.constraints`.
+
+    Raises:
+        ValueError: if a constraint is malformed, or a group has no crystal that meets them; the message names it.
+    """
+    if not options:
+        return any_crystal()
+    return compile_grammar(constraints(space_group=np.unique(groups).tolist() or "mp20", **options))
+
+
+def draw_groups(
+    space_groups: SpaceGroup, size: int | None, rng: np.random.Generator, options: Mapping[str, Any]
+) -> NDArray[np.int64]:
+    """Return the space groups (B,) of crystals: those given, or ``size`` that are drawn as the environment does.
+
+    Raises:
+        ValueError: if they are no space groups, or no crystal of them meets the constraints ``options``.
+    """
+    if size is None:
+        groups = np.atleast_1d(np.asarray(space_groups if not isinstance(space_groups, str) else []))
+        if isinstance(space_groups, str) or groups.ndim != 1 or (len(groups) and groups.dtype.kind not in "iu"):
+            raise InputError(
+                f"space_groups must be integers, one for each crystal, or size be given; got {space_groups!r}"
+            )
+        wrong = groups[(groups < 1) | (groups > N_GROUPS)]
+        if len(wrong):
+            raise InputError(f"space_groups must be 1 to {N_GROUPS}, got {wrong[0]}")
+        return groups.astype(np.int64)
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 0:
+        raise InputError(f"size must be a number of crystals, got {size!r}")
+    wanted = constraints(space_group=space_groups, **options)
+    if wanted.chooses_group:
+        raise InputError("space_groups must be given or drawn: the network does not choose them, got 'agent'")
+    return compile_grammar(wanted).draw_groups(size, rng)
+
+
+@lru_cache(maxsize=1)
+def any_crystal() -> Grammar:
+    """Return the grammar without constraints, of all space groups."""
+    return compile_grammar(constraints(space_group=[1.0] * N_GROUPS))
+
+
+def decision_masks(crystals: CrystalBatch, grammar: Grammar) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which letters (B, n, 28) and elements (B, n, 119) could be chosen at each of n slots of given crystals.
+
+    There is one slot more than the crystal of most sites has. From the first decision on that is not allowed, and
+    after STOP, nothing is.
+    """
+    G, n = crystals.G, int(crystals.n_sites().max(initial=0)) + 1
+    W, A = (np.pad(array, [(0, 0), (0, 1)])[:, :n] for array in (crystals.W, crystals.A))
+    letters, elements = np.zeros((len(G), n, N_LETTERS), bool), np.zeros((len(G), n, N_ELEMENTS + 1), bool)
+    rows = np.flatnonzero(grammar.probabilities[G] > 0)
+    start, state = np.ones(len(G), np.int64), np.zeros(len(G), np.int64)
+    for i in range(min(n, grammar.constraints.max_sites + 1)):
+        slot = np.full(len(rows), i)
+        letters[rows, i] = grammar.letters(G[rows], slot, start[rows], state[rows])
+        rows = rows[letters[rows, i, W[rows, i]] & (W[rows, i] > 0)]
+        slot = np.full(len(rows), i)
+        elements[rows, i, 1:] = grammar.elements(G[rows], W[rows, i], slot, state[rows], crystals.A[rows])
+        rows = rows[elements[rows, i, A[rows, i]]]
+        state[rows] = grammar.advance(G[rows], W[rows, i], A[rows, i], np.full(len(rows), i), state[rows])
+        start[rows] = tables().successor[G[rows], W[rows, i]]
+    return letters, elements

@@ -1,0 +1,152 @@
+"""CrystalFormer as its users see it: loaded, saved, scoring crystals and drawing them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+import torch
+
+from agents.crystalformer import checkpoint
+from agents.crystalformer.distribution import Distribution, compile_constraints, draw_groups
+from agents.crystalformer.kv_cache import is_narrow
+from agents.crystalformer.likelihood import Likelihood, LogProb, check_crystals, log_prob
+from agents.crystalformer.network import Network
+from agents.crystalformer.sampler import draw_crystals
+from crystal_env.crystal import Crystal, CrystalBatch
+from crystal_env.errors import InputError
+from crystal_env.grammar.constraints import ConstraintOptions, SpaceGroup
+from crystal_env.wyckoff import N_SLOTS
+
+_LEAST, _MOST_CPU, _MOST = 128, 512, 8192  # crystals that are drawn side by side
+_BYTES_CPU = 10_000_000  # of one token of all crystals, keys and values in all layers
+_TOKENS = 5 * N_SLOTS  # of the longest crystal
+
+
+class CrystalFormer(Network):
+    """The network with what it is for.
+
+    Args:
+        config: the sizes, by default those of the paper (Table S1).
+        seed: of the weights.
+
+    Example:
+        >>> model = CrystalFormer.from_pretrained("mp20")
+        >>> crystals = model.sample([225, 225], formula="NaCl", seed=0)
+        >>> crystals[0].formula
+        'NaCl'
+        >>> model.log_prob(crystals, formula="NaCl").total.shape
+        torch.Size([2])
+    """
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, **sizes: int) -> "CrystalFormer":
+        """Return a trained model, in evaluation mode, on the CPU.
+
+        Args:
+            name_or_path: a model that ships with the package (``"mp20"``), a folder that `save_pretrained` wrote, or a
+                checkpoint file of the paper's code.
+            sizes: of a checkpoint of the paper's code, those that its arrays do not tell, by default the paper's:
+                ``key_size`` (64) or ``n_heads``, and ``coordinate_components`` (16).
+
+        Raises:
+            ValueError: if there is no such model, or it is damaged; the message says in which way.
+        """
+        config, state = checkpoint.read(name_or_path, **sizes)
+        model = cls(config)
+        model.load_state_dict(state)
+        return model.eval()
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into a folder."""
+        checkpoint.save(self, path)
+
+    def log_prob(
+        self,
+        crystals: CrystalBatch | Iterable[Crystal],
+        likelihood: Likelihood = "exact",
+        *,
+        bins: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        **constraints: Unpack[ConstraintOptions],
+    ) -> LogProb:
+        """Return the log-likelihood of crystals, given their space groups.
+
+        Exact are the densities that `sample` draws from with the same arguments: of the free coordinates (per unit of
+        a fractional coordinate) and of the free lattice parameters together (lengths per cube root of the atoms in the
+        conventional cell, in Å, and angles in radians, cut off at the environment's bounds). What cannot be drawn has
+        -inf. A gradient reaches the parameters unless it is switched off.
+
+        Args:
+            crystals: B crystals.
+            likelihood: ``"paper"`` is what the paper's code scores: dependent coordinates too, per radian, and every
+                lattice parameter by itself, without bounds.
+            bins: score the bins of the discrete environment instead of densities; a number stands for its bin.
+            temperature: see `sample`.
+            top_p: see `sample`.
+            constraints: see `sample`.
+
+        Returns:
+            Nats, each (B,): ``total``, and ``letters``, ``elements``, ``coordinates`` and ``lattice``, its parts.
+
+        Raises:
+            ValueError: if numbers of a crystal are out of their tables, or an argument or constraint is malformed.
+        """
+        batch = CrystalBatch.from_crystals(crystals)
+        if likelihood not in ("exact", "paper"):
+            raise InputError(f"likelihood must be 'exact' or 'paper', got {likelihood!r}")
+        if likelihood == "paper" and (bins or temperature != 1 or top_p != 1 or constraints):
+            raise InputError("likelihood 'paper' takes no bins, temperature, top_p or constraints")
+        check_crystals(batch)
+        grammar = compile_constraints(batch.G, constraints)
+        return log_prob(self, batch, Distribution(grammar, temperature, top_p, bins), likelihood)
+
+    def sample(
+        self,
+        space_groups: SpaceGroup = "mp20",
+        size: int | None = None,
+        *,
+        seed: int | np.random.Generator | None = None,
+        bins: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        batch_size: int | None = None,
+        progress: bool = False,
+        **constraints: Unpack[ConstraintOptions],
+    ) -> CrystalBatch:
+        """Draw crystals.
+
+        Args:
+            space_groups: of the crystals, one each; or, where ``size`` is given, what to draw them from: a number, a
+                list of numbers, 230 weights, or ``"mp20"``, their frequencies in MP-20.
+            size: number of crystals.
+            seed: an integer, a generator, or None for a new one each time. Nothing else is random.
+            bins: numbers are drawn from that many bins, as on the discrete environment; 0 for continuous ones.
+            temperature: divides logits and concentrations, and multiplies the variances of the lattice; 0 takes the
+                most likely letter, element and component every time, and its centre.
+            top_p: letters, elements and components come from the most likely ones that together have this probability
+                (without the temperature).
+            batch_size: crystals side by side, by default 128 to 512 on a CPU, and what fits into half of a GPU.
+            progress: show a bar with the time left.
+            constraints: what the crystals must be like, as for the environment: ``elements``, ``required_elements``,
+                ``formula``, ``max_sites``, ``max_atoms``, ``site_elements``, ``tied_sites``, ``wyckoff_letters``,
+                ``exclude_radioactive``.
+
+        Raises:
+            ValueError: if an argument is malformed, or no crystal of a space group meets the constraints.
+        """
+        rng = np.random.default_rng(seed)
+        groups = draw_groups(space_groups, size, rng, constraints)
+        distribution = Distribution(compile_constraints(groups, constraints), temperature, top_p, bins)
+        chunk = self.side_by_side() if batch_size is None else batch_size
+        return draw_crystals(self, groups, distribution, rng, chunk, progress).crystals
+
+    def side_by_side(self) -> int:
+        """Return how many crystals to draw at a time: what stays in a CPU's cache, or fits into a GPU's free memory."""
+        c, size = self.config, self.head.weight.element_size()
+        inner = c.n_heads * c.key_size
+        token = size * c.n_layers * (inner + (c.model_size if is_narrow(c) else inner))
+        if self.device.type != "cuda":
+            return max(_LEAST, min(_MOST_CPU, _BYTES_CPU // token))
+        return max(_LEAST, min(_MOST, torch.cuda.mem_get_info(self.device)[0] // (2 * _TOKENS * token)))

@@ -1,0 +1,88 @@
+"""The best of n crystals: what drawing more, without any learning, can do."""
+
+from typing import NamedTuple, Unpack
+
+import numpy as np
+from tqdm import tqdm
+
+from agents.crystalformer.distribution import Distribution, compile_constraints, draw_groups
+from agents.crystalformer.model import CrystalFormer
+from agents.crystalformer.sampler import draw_crystals
+from agents.training.scored_samples import Samples
+from crystal_env.crystal import CrystalBatch
+from crystal_env.errors import InputError
+from crystal_env.grammar.constraints import ConstraintOptions, SpaceGroup
+from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
+
+
+class BestOfN(NamedTuple):
+    """The best crystals of ``size`` groups of n.
+
+    Attributes:
+        crystals: the best one of each group.
+        result: what they are worth.
+        calls: crystals that the reward was asked for; equal ones are scored once.
+        divergence: the most, in nats, that the distribution of a group's best is away from the model's; see
+            `divergence_bound`.
+    """
+
+    crystals: CrystalBatch
+    result: RewardResult
+    calls: int
+    divergence: float
+
+
+def best_of_n(
+    model: CrystalFormer,
+    reward: Reward | str,
+    n: int,
+    size: int,
+    *,
+    floor: float = -10.0,
+    space_groups: SpaceGroup = "mp20",
+    seed: int | np.random.Generator | None = None,
+    bins: int = 0,
+    batch_size: int | None = None,
+    progress: bool = False,
+    **constraints: Unpack[ConstraintOptions],
+) -> BestOfN:
+    """Draw ``size`` groups of n crystals, each of one space group, and return the best of each.
+
+    Args:
+        model: what draws.
+        reward: a callable, or ``"module:attribute"``.
+        n: crystals of a group.
+        size: groups.
+        floor: reward of a crystal that cannot be scored.
+        space_groups: what those of the groups are drawn from: see `CrystalFormer.sample`.
+        seed: see `CrystalFormer.sample`.
+        bins: see `CrystalFormer.sample`.
+        batch_size: crystals that are drawn and scored at a time; see `CrystalFormer.sample`.
+        progress: show a bar with the time left.
+        constraints: see `CrystalFormer.sample`.
+
+    Raises:
+        ValueError: if an argument is malformed, or no crystal of a space group meets the constraints.
+    """
+    chunk = model.side_by_side() if batch_size is None else batch_size
+    for name, value in (("n", n), ("size", size), ("batch_size", chunk)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise InputError(f"{name} must be an integer of at least 1, got {value!r}")
+    scorer, rng = Scorer(resolve_reward(reward), floor), np.random.default_rng(seed)
+    groups = np.repeat(draw_groups(space_groups, size, rng, constraints), n)
+    distribution, samples = Distribution(compile_constraints(groups, constraints), bins=bins), Samples()
+    with tqdm(total=len(groups), unit="crystal", desc="draw and score", disable=not progress) as bar:
+        for start in range(0, len(groups), chunk):
+            part = groups[start : start + chunk]
+            samples = samples.extended(draw_crystals(model, part, distribution, rng, chunk).crystals, scorer)
+            bar.update(len(part))
+    best = np.arange(size) * n + samples.result.total.reshape(size, n).argmax(1)
+    return BestOfN(samples.crystals[best], samples.result.take(best), samples.calls, divergence_bound(n))
+
+
+def divergence_bound(n: int) -> float:
+    """Return ln n - (n - 1) / n, which bounds the divergence in nats of the best of n from what draws them.
+
+    It is exact where no two crystals have the same reward (Beirami et al., arXiv:2401.01879).
+    """
+    return float(np.log(n) - (n - 1) / n)

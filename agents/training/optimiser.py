@@ -1,0 +1,59 @@
+"""What all training runs have in common: the optimiser, the log, and which settings a run goes on with."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.crystalformer.network import Network
+from crystal_env.errors import InputError
+
+_MAY_CHANGE = ("run", "resume", "device", "checkpoint_minutes")  # when a run is resumed
+
+
+def adam(
+    model: Network, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999), weight_decay: float = 0.0
+) -> torch.optim.AdamW:
+    """Return an optimiser of all weights, the decay being of matrices only."""
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
+
+
+def check_settings(run: Path, now: dict[str, Any], before: dict[str, Any]) -> None:
+    """Raise a ValueError that names a setting with which a run cannot be gone on with."""
+    for name in now:
+        if name not in _MAY_CHANGE and now[name] != before.get(name):
+            raise InputError(f"run {run} cannot be resumed with {name} = {now[name]}, it was {before.get(name)}")
+
+
+class Log:
+    """Writes scalars for TensorBoard, in the first process."""
+
+    def __init__(self, run: Path, step: int, rank: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step) if rank == 0 else None
+
+    def __call__(self, name: str, value: float, step: int) -> None:
+        """Write a scalar of a step."""
+        if self._writer is not None:
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is pending."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+@contextlib.contextmanager
+def writer(run: Path, step: int, rank: int = 0) -> Iterator[Log]:
+    """Open the log of a run that goes on at a step; what was logged after it is dropped."""
+    log = Log(run, step, rank)
+    try:
+        yield log
+    finally:
+        log.close()

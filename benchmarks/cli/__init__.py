@@ -1,0 +1,1 @@
+"""The command ``crystalgen`` and its demo."""

@@ -1,0 +1,127 @@
+"""The commands ``crystalgen benchmark run``, ``list``, ``data``, ``report`` and ``leaderboard``."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional
+
+from benchmarks.tasks import TASKS
+from benchmarks.tasks.perovskites import FILE, read_table
+from crystal_env.dataset import data_folder
+from crystal_env.errors import InputError
+
+_Config = TypeVar("_Config")
+
+_COMMANDS = {
+    "run": "Run an agent on a task and write its results.",
+    "list": "Show the tasks.",
+    "data": "Check the table of perovskites and put it where the task finds it.",
+    "report": "Write the page of a folder of results again.",
+    "leaderboard": "Write the leaderboard of folders of results.",
+}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What ``benchmark data`` does.
+
+    Attributes:
+        file: the table of perovskites: a CSV file with the columns formula and target, gzipped or not.
+    """
+
+    file: Positional[Path]
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """What ``benchmark report`` does.
+
+    Attributes:
+        folder: results that ``benchmark run`` has written.
+    """
+
+    folder: Positional[Path]
+
+
+@dataclass(frozen=True)
+class LeaderboardConfig:
+    """What ``benchmark leaderboard`` does.
+
+    Attributes:
+        folders: where results are looked for, folders inside included.
+        out: where README.md and leaderboard.html are written.
+    """
+
+    folders: Positional[tuple[Path, ...]]
+    out: Path = Path("leaderboard")
+
+
+def main(args: list[str]) -> None:
+    """Run one of the commands.
+
+    Raises:
+        ValueError: if there is no such command, or it cannot do what is asked.
+    """
+    command, rest = (args[0], args[1:]) if args else ("--help", [])
+    if command == "run":
+        from benchmarks.harness import runner
+
+        runner.main(rest)
+    elif command == "list":
+        print(task_list())
+    elif command == "data":
+        print(f"the table is in {install(_parsed(DataConfig, command, rest).file)}")
+    elif command == "report":
+        from benchmarks.report import report
+
+        print(report(_parsed(ReportConfig, command, rest).folder))
+    elif command == "leaderboard":
+        from benchmarks.report import leaderboard
+
+        config = _parsed(LeaderboardConfig, command, rest)
+        print(leaderboard.write(config.folders, config.out))
+    elif command in ("--help", "-h", "help"):
+        print("\n".join(["usage: crystalgen benchmark COMMAND ...", "", *_lines(_COMMANDS)]))
+    else:
+        raise InputError(f"there is no command {command!r}, there are {list(_COMMANDS)}")
+
+
+def task_list() -> str:
+    """Return the tasks as a table."""
+    lines = [f"{'task':<22}{'tier':<6}{'calls':>8}  {'crystals':>8}  score and aim"]
+    for task in TASKS:
+        cases = f"{len(task.cases)}×" if len(task.cases) > 1 else ""
+        numbers = f"{cases + str(task.budget):>8}  {cases + str(task.size):>8}"
+        lines.append(f"{task.name:<22}{task.tier:<6}{numbers}  {task.score}: {task.summary}")
+    return "\n".join(lines)
+
+
+def install(file: Path) -> Path:
+    """Copy the table of perovskites into the data folder, after it was checked; return its place there.
+
+    Raises:
+        ValueError: if it is another table.
+    """
+    import gzip
+
+    read_table(file)
+    place = data_folder() / FILE
+    if place.exists() and place.samefile(file):
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".gz":
+        shutil.copyfile(file, place)
+    else:
+        place.write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+    return place
+
+
+def _parsed(config: type[_Config], command: str, args: list[str]) -> _Config:
+    return tyro.cli(config, prog=f"crystalgen benchmark {command}", args=args, config=(OmitArgPrefixes,))
+
+
+def _lines(commands: dict[str, str]) -> list[str]:
+    return [f"  {name:<13}{text}" for name, text in commands.items()]

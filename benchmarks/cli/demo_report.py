@@ -1,0 +1,117 @@
+"""What the demonstration leaves behind: a table, plots, pictures and CIF files."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pymatgen.io.cif import CifWriter
+
+from agents.training.run_folder import RunFolder
+from benchmarks.metrics.sample import STABLE
+from crystal_env import CrystalBatch
+from crystal_env.render import picture
+
+_BEST = 12
+
+
+class Sample(NamedTuple):
+    """Crystals with what they are worth.
+
+    Attributes:
+        crystals: B crystals.
+        e_above_hull (B,): in eV/atom, 10 where a crystal could not be scored.
+        scored (B,): whether the potential gave a believable energy.
+        stable (B,): whether e_above_hull is at most 0.1 eV/atom.
+        valid (B,): whether `rewards.Validity` accepts it.
+        divergence: of the model that drew them from the base model, estimated on them, in nats.
+    """
+
+    crystals: CrystalBatch
+    e_above_hull: NDArray[np.float64]
+    scored: NDArray[np.bool_]
+    stable: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+    divergence: float
+
+
+def write(out: Path, before: Sample, after: Sample) -> None:
+    """Print the table and write ``results.json``, ``learning.png``, ``best.png`` and ``best/*.cif``.
+
+    Args:
+        out: folder of the results, with the run in ``run``.
+        before: crystals of the base model.
+        after: crystals of the fine-tuned model.
+    """
+    table = {"before": _summary(before), "after": _summary(after)}
+    (out / "results.json").write_text(json.dumps(table, indent=2) + "\n")
+    print(f"\n{'':<52}{'before':>10}{'after':>10}")
+    for name in table["before"]:
+        print(f"{name:<52}{table['before'][name]:>10.3f}{table['after'][name]:>10.3f}")
+    _plot(out / "learning.png", before, after, RunFolder(out / "run").history())
+    best = _distinct_best(after)
+    _write_best(out, after.crystals[best], after.e_above_hull[best])
+    print(f"\nthe {len(best)} best distinct compounds, with plots, are in {out}")
+
+
+def _summary(sample: Sample) -> dict[str, float]:
+    stable = sample.crystals[sample.stable]
+    energies = sample.e_above_hull
+    return {
+        "mean energy above hull (eV/atom, failed = 10)": float(energies.mean()),
+        "mean energy above hull of those scored (eV/atom)": float(energies[sample.scored].mean()),
+        "median energy above hull (eV/atom)": float(np.median(energies)),
+        "stable share (at most 0.1 eV/atom)": float(sample.stable.mean()),
+        "valid share (distances and charges)": float(sample.valid.mean()),
+        "distinct stable formulas / crystals": len({crystal.formula for crystal in stable}) / len(energies),
+        "divergence from the base model (nats)": sample.divergence,
+    }
+
+
+def _plot(path: Path, before: Sample, after: Sample, history: list[dict[str, float]]) -> None:
+    """Draw energy and divergence by iteration (the paper's Fig. 2) and the histogram of energies (Fig. 3)."""
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    energy, divergence, histogram = figure.subplots(1, 3)
+    steps = [entry["step"] for entry in history]
+    energy.plot(steps, [entry["terms_of_scored/e_above_hull"] for entry in history], color="tab:blue")
+    energy.set(xlabel="iteration", ylabel="mean energy above hull of those scored (eV/atom)")
+    divergence.plot(steps, [entry["rollout/kl"] for entry in history], color="tab:orange")
+    divergence.set(xlabel="iteration", ylabel="KL(p || p_base) (nats)")
+    bins = np.linspace(-0.2, 2, 45)
+    for sample, name, color in ((before, "base model", "tab:gray"), (after, "after training", "tab:blue")):
+        label = f"{name}: {sample.stable.mean():.1%} stable"
+        histogram.hist(sample.e_above_hull[sample.scored], bins, color=color, alpha=0.6, label=label)
+    histogram.axvline(STABLE, color="tab:red", linestyle="--", linewidth=1)
+    histogram.set(xlabel="energy above hull (eV/atom)", ylabel="crystals")
+    histogram.legend()
+    figure.savefig(path, dpi=150)
+
+
+def _distinct_best(sample: Sample) -> NDArray[np.int64]:
+    """Return the rows of the compounds lowest above the hull, the best one of each formula."""
+    best: dict[str, int] = {}
+    for row in np.argsort(sample.e_above_hull, kind="stable"):
+        crystal = sample.crystals[int(row)]
+        if sample.stable[row] and len(set(crystal.A)) > 1:
+            best.setdefault(crystal.formula, int(row))
+        if len(best) == _BEST:
+            break
+    return np.array(list(best.values()), np.int64)
+
+
+def _write_best(out: Path, crystals: CrystalBatch, energies: NDArray[np.float64]) -> None:
+    folder = out / "best"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.cif"):
+        old.unlink()
+    for rank, (crystal, energy) in enumerate(zip(crystals, energies, strict=True), 1):
+        CifWriter(crystal.to_structure(), symprec=0.01).write_file(str(folder / f"{rank:02}-{crystal.formula}.cif"))
+        print(f"{rank:>3}  {crystal.formula:<14}{energy:>8.3f} eV/atom  {crystal.letters} in {crystal.G}")
+    if not len(crystals):
+        return
+    figure = Figure(figsize=(16, 12), layout="constrained")
+    for axes, crystal in zip(figure.subplots(3, 4).flat, crystals, strict=False):
+        picture.draw_on(axes, crystal)
+    figure.savefig(out / "best.png", dpi=80)

@@ -1,0 +1,1 @@
+"""Definitions of all metrics: functions of samples, which know nothing of tasks."""

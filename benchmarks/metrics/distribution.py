@@ -1,0 +1,166 @@
+"""How far the crystals of a sample are, as a whole, from those of a reference, and how varied they are."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crystal_env.crystal import CrystalBatch
+from crystal_env.symmetry.normaliser import letter_permutations
+from crystal_env.wyckoff import LETTERS, N_ELEMENTS, N_GROUPS, N_LETTERS
+from rewards.screen import cell_thickness
+
+_MOST = 1000  # crystals that coverage compares with
+_NEAR = 0.95  # share of the test set that the known crystals cover
+_FLATTEST = 0.5  # Å between opposite faces of a cell
+
+
+def distribution(crystals: CrystalBatch, reference: CrystalBatch) -> dict[str, float]:
+    """Return distances of distributions, new templates and diversities of B crystals, by name.
+
+    - ``JSD of space groups`` and ``JSD of elements``: Jensen-Shannon divergences in bits, between 0 and 1; an element
+      counts once a crystal.
+    - ``templates``, ``templates new to the reference``, as a share of the templates: a template is a space group with
+      the letters of its sites up to the normaliser, elements left aside.
+    - ``Vendi of elements`` and ``Vendi of templates``: effective numbers of different crystals (Friedman and Dieng,
+      TMLR 2023), the kernel being the cosine of the compositions, and whether templates are the same.
+
+    Args:
+        crystals: B crystals; rows without a site are left out.
+        reference: what they are compared with; of no crystals, distances to it are left out.
+    """
+    crystals = crystals[crystals.n_sites() > 0]
+    if not len(crystals):
+        return {}
+    mine, known = Counter(templates(crystals)), set(templates(reference))
+    result = {}
+    if len(reference):
+        result["JSD of space groups"] = divergence(crystals.G, reference.G, N_GROUPS + 1)
+        result["JSD of elements"] = divergence(_elements(crystals), _elements(reference), N_ELEMENTS + 1)
+    result["templates"] = float(len(mine))
+    if len(reference):
+        result["templates new to the reference"] = len(set(mine) - known) / len(mine)
+    fractions = crystals.composition().astype(np.float64)
+    fractions /= np.maximum(np.linalg.norm(fractions, axis=1, keepdims=True), 1e-12)
+    result["Vendi of elements"] = vendi(np.linalg.svd(fractions, compute_uv=False) ** 2 / len(crystals))
+    result["Vendi of templates"] = vendi(np.array([*mine.values()]) / len(crystals))
+    return result
+
+
+def divergence(values: NDArray[Any], others: NDArray[Any], size: int) -> float:
+    """Return the Jensen-Shannon divergence in bits of two samples of numbers below ``size``."""
+    return jensen_shannon(*(np.bincount(sample, minlength=size) for sample in (values, others)))
+
+
+def jensen_shannon(p: NDArray[Any], q: NDArray[Any]) -> float:
+    """Return the Jensen-Shannon divergence in bits, 0 for equal and 1 for disjoint distributions.
+
+    Args:
+        p: counts or probabilities (K,) that are not all zero.
+        q: likewise.
+    """
+    from scipy.special import rel_entr
+
+    p, q = p / p.sum(), q / q.sum()
+    middle = (p + q) / 2
+    return float((rel_entr(p, middle).sum() + rel_entr(q, middle).sum()) / (2 * np.log(2)))
+
+
+def vendi(eigenvalues: NDArray[np.float64]) -> float:
+    """Return the Vendi score from the eigenvalues, of sum 1, of a similarity matrix divided by its size."""
+    p = eigenvalues[eigenvalues > 1e-12]
+    return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def templates(crystals: CrystalBatch) -> list[str]:
+    """Return the templates (B) of crystals such as ``"225-ab"``: the group, and the letters of the sites.
+
+    Of the lists of letters that the normaliser makes of each other it is the first in the alphabet. That is not always
+    the list in `Crystal.key`, on which the elements have a say.
+    """
+    sites = np.sort(np.where(crystals.W > 0, crystals.W, N_LETTERS), axis=1)
+    kinds, kind = np.unique(np.column_stack([crystals.G, sites]), axis=0, return_inverse=True)
+    names = [_template(int(row[0]), row[1:][row[1:] < N_LETTERS]) for row in kinds]
+    return [names[i] for i in kind]
+
+
+def _template(G: int, W: NDArray[np.int64]) -> str:
+    images = np.sort(letter_permutations(G)[:, W], axis=1)
+    smallest = images[np.lexsort(images.T[::-1])[0]]
+    return f"{G}-{''.join(LETTERS[letter - 1] for letter in smallest)}"
+
+
+def covered(crystals: CrystalBatch, test: CrystalBatch, known: CrystalBatch) -> dict[str, float]:
+    """Return ``coverage recall`` and ``coverage precision`` of crystals and a test set, and the ``coverage cutoff``.
+
+    Near is what is as near as the nearest known crystal is for 95 % of the test set, by `amd_fingerprint`: CDVAE's own
+    fingerprints and cutoffs need matminer. Of test set and known crystals, 1,000 each are taken, evenly spread.
+    """
+    from scipy.spatial import cKDTree
+
+    test, known = (batch[:: max(1, len(batch) // _MOST)][:_MOST] for batch in (test, known))
+    if not len(test) or not len(known):
+        return {}
+    nearest = cKDTree(amd_fingerprint(known)).query(amd_fingerprint(test))[0]
+    cutoff = float(np.quantile(nearest, _NEAR))
+    recall, precision = coverage(crystals, test, amd_fingerprint, cutoff)
+    return {"coverage recall": recall, "coverage precision": precision, "coverage cutoff": cutoff}
+
+
+def coverage(
+    crystals: CrystalBatch,
+    reference: CrystalBatch,
+    fingerprint: Callable[[CrystalBatch], NDArray[np.float64]],
+    cutoff: float,
+) -> tuple[float, float]:
+    """Return recall and precision: shares of the reference near a crystal, and of crystals near the reference.
+
+    Args:
+        crystals: B crystals.
+        reference: R crystals that should be covered, of a test set.
+        fingerprint: numbers (n, d) of crystals, such as `amd_fingerprint`.
+        cutoff: Euclidean distance that counts as near.
+    """
+    from scipy.spatial import cKDTree
+
+    if not len(crystals) or not len(reference):
+        return 0.0, 0.0
+    mine, known = fingerprint(crystals), fingerprint(reference)
+    recall = cKDTree(mine).query(known)[0] <= cutoff
+    precision = cKDTree(known).query(mine)[0] <= cutoff
+    return float(recall.mean()), float(precision.mean())
+
+
+def amd_fingerprint(crystals: CrystalBatch, k: int = 24) -> NDArray[np.float64]:
+    """Return average minimum distances and compositions of crystals (B, k + 118): continuous, and without a setting.
+
+    The first k numbers are the mean distances in Å of atoms to their first k neighbours (Widdowson et al., MATCH 87,
+    529 (2022)), divided by sqrt(k) to make their root mean square, and 0 where a cell is flatter than 0.5 Å, whose
+    neighbours nobody can count; the others are element fractions.
+    """
+    from ase.neighborlist import neighbor_list
+
+    fractions = crystals.composition()[:, 1:] / np.maximum(crystals.n_atoms()[:, None], 1)
+    rows = np.zeros((len(crystals), k))
+    proper = cell_thickness(crystals) >= _FLATTEST
+    for row, atoms in enumerate(crystals.to_atoms()):
+        if not proper[row]:
+            continue
+        radius = 1.3 * (3 * (k + 1) * atoms.get_volume() / len(atoms) / (4 * np.pi)) ** (1 / 3)
+        while True:
+            centre, distance = neighbor_list("id", atoms, radius)
+            counts = np.bincount(centre, minlength=len(atoms))
+            if counts.min() >= k:
+                break
+            radius *= 1.3
+        order = np.lexsort((distance, centre))
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        rows[row] = distance[order][starts[:, None] + np.arange(k)].mean(0)
+    return np.concatenate([rows / np.sqrt(k), fractions], axis=1)
+
+
+def _elements(crystals: CrystalBatch) -> NDArray[np.int64]:
+    """Return the elements of all crystals one after the other, each once a crystal."""
+    return np.nonzero(crystals.composition())[1]

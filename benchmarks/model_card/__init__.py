@@ -1,0 +1,1 @@
+"""The model card: a model measured on data and by samples, as a page with pictures."""

@@ -1,0 +1,143 @@
+"""Compares fine-tuned models with their base: tables, curves and pictures, from the folders of runs.
+
+For every model, crystals in the space groups of MP-20 are drawn and examined; for every run of reinforcement its curves
+are shown, and energies above the hull over the divergence from the base model.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+from tyro.conf import Positional
+
+from agents import CrystalFormer
+from agents.training.run_folder import RunFolder
+from benchmarks.evaluation.cli import plot
+from benchmarks.metrics.kl import kl_divergence
+from benchmarks.metrics.sample import Examination, examine, summarise, table
+from crystal_env.crystal import CrystalBatch
+from crystal_env.dataset import data_folder, load_crystals
+from rewards import EnergyAboveHull
+
+_STABLE, _SUN = "stable (≤ 0.1 eV/atom)", "S.U.N. (≤ 0.1, none deeper than 0.2 below)"
+_KEPT = ("step", "crystals", "rollout/", "terms_of_scored/e", "variety/", "entropy/", "train/clip", "train/tau")
+
+
+@dataclass
+class Args:
+    """What is compared.
+
+    Attributes:
+        runs: folders of runs, of reinforcement or of supervised fine-tuning, each with a ``model``.
+        out: folder to write.
+        batches: folders of ``crystalgen sample`` whose crystals are compared as they are, such as the best of n.
+        base: the model that all began with.
+        temperatures: of further samples of base and of the first run, to be compared with training.
+        size: crystals that are drawn of each model.
+        seed: of the crystals.
+        n_jobs: processes, by default one a core.
+    """
+
+    runs: Positional[tuple[Path, ...]]
+    out: Path
+    batches: tuple[Path, ...] = ()
+    base: str = "mp20"
+    temperatures: tuple[float, ...] = ()
+    size: int = 1000
+    seed: int = 12345
+    n_jobs: int | None = None
+
+
+def main(args: Args) -> None:
+    """Draw, examine, and write ``results.json``, ``table.md`` and pictures."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    files = [data_folder() / name for name in ("mp20_train.csv.gz", "mp20_val.csv.gz")]
+    reference = CrystalBatch.concatenate([load_crystals(path).crystals for path in files])
+    base = CrystalFormer.from_pretrained(args.base)
+    samples: dict[str, CrystalBatch] = {"base": base.sample("mp20", args.size, seed=args.seed)}
+    divergences: dict[str, tuple[float, float]] = {"base": (0.0, 0.0)}
+    for run in args.runs:
+        model = CrystalFormer.from_pretrained(RunFolder(run).model)
+        samples[run.name] = model.sample("mp20", args.size, seed=args.seed)
+        estimate = kl_divergence(model, base, args.size, seed=args.seed + 1)
+        divergences[run.name] = (estimate.total, estimate.error)
+    for folder in args.batches:
+        samples[folder.name] = CrystalBatch.load(folder / "crystals.npz")
+    for temperature in args.temperatures:
+        for name, model in (("base", base), (args.runs[0].name, CrystalFormer.from_pretrained(args.runs[0] / "model"))):
+            drawn = model.sample("mp20", args.size, seed=args.seed, temperature=temperature)
+            samples[f"{name}, T = {temperature:g}"] = drawn
+    energy = EnergyAboveHull()
+    examined = {name: examine(batch, reference, energy, name, args.n_jobs) for name, batch in samples.items()}
+    summaries = {name: summarise(sample) for name, sample in examined.items()}
+    for name, (total, error) in divergences.items():
+        summaries[name]["divergence"] = {"nats": total, "standard error": error}
+    for run in args.runs:
+        _keep(run, args.out)
+    (args.out / "results.json").write_text(json.dumps(summaries, indent=1) + "\n")
+    text = table(summaries)
+    cells = [_divergence(divergences.get(name)) for name in summaries]
+    (args.out / "table.md").write_text(text + "\n| KL from the base model, nats | " + " | ".join(cells) + " |\n")
+    _draw(args, examined, summaries)
+    print((args.out / "table.md").read_text())
+
+
+def _divergence(value: tuple[float, float] | None) -> str:
+    return (
+        "–" if value is None else f"{value[0]:.2f} [{value[0] - 1.96 * value[1]:.2f}, {value[0] + 1.96 * value[1]:.2f}]"
+    )
+
+
+def _keep(run: Path, out: Path) -> None:
+    """Copy the settings of a run, and of its history what the curves need."""
+    folder = out / "runs"
+    folder.mkdir(exist_ok=True)
+    about = json.loads((run / "run.json").read_text())
+    about["settings"]["run"] = f"runs/{run.name}"
+    history = [
+        {name: round(value, 5) for name, value in entry.items() if name.startswith(_KEPT)}
+        for entry in RunFolder(run).history()
+    ]
+    (folder / f"{run.name}.json").write_text(json.dumps({**about, "history": history}, indent=None) + "\n")
+
+
+def _draw(args: Args, examined: dict[str, Examination], summaries: dict[str, dict[str, Any]]) -> None:
+    histories = {run.name: RunFolder(run).history() for run in args.runs}
+    histories = {name: history for name, history in histories.items() if "rollout/kl" in history[-1]}
+    has_energies = all("terms_of_scored/e_above_hull" in history[-1] for history in histories.values())
+    shown = "terms_of_scored/e_above_hull" if has_energies else "rollout/reward_mean"
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    energy, divergence, frontier = figure.subplots(1, 3)
+    for name, history in histories.items():
+        crystals = [entry["crystals"] for entry in history]
+        for axes, key in ((energy, shown), (divergence, "rollout/kl")):
+            values = np.array([entry[key] for entry in history])
+            window = np.ones(min(5, len(values)))
+            smooth = np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
+            axes.plot(crystals, smooth, linewidth=1, label=name)
+    title = "mean energy above hull (eV/atom)" if has_energies else "mean reward"
+    energy.set(xlabel="crystals scored", ylabel=title)
+    divergence.set(xlabel="crystals scored", ylabel="KL(p || p_base) (nats)")
+    divergence.legend(fontsize="small")
+    for name, summary in summaries.items():
+        if "divergence" in summary:
+            for share, marker in ((_STABLE, "o"), (_SUN, "^")):
+                entry = summary["shares"][share]
+                low, high = entry["interval"]
+                bars = [[entry["share"] - low], [high - entry["share"]]]
+                colour = "tab:blue" if marker == "o" else "tab:green"
+                frontier.errorbar(
+                    summary["divergence"]["nats"], entry["share"], bars, fmt=marker, color=colour, capsize=2
+                )
+            frontier.annotate(name, (summary["divergence"]["nats"], entry["share"]), fontsize=6)
+    frontier.set(xlabel="KL(p || p_base) (nats)", ylabel="share: stable (circles), S.U.N. (triangles)")
+    figure.savefig(args.out / "curves.png", dpi=130)
+    plot({name: examined[name] for name in ("base", args.runs[0].name)}, args.out / "energies.png")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

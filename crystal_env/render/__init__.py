@@ -1,0 +1,1 @@
+"""Pictures of crystals: atoms and bonds of a cell, drawn as frames."""

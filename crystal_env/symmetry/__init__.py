@@ -1,0 +1,1 @@
+"""Crystals and symmetry operations: normalisers, canonical form, standardisation of structures."""

@@ -1,0 +1,1 @@
+"""Rewards made of rewards: aggregates, transforms, caches, counters and diversity filters."""

@@ -1,0 +1,1 @@
+"""The convex hull of formation energies: sources, file format, lookup and validation."""

@@ -1,0 +1,1 @@
+"""Rewards that run elsewhere: Ray workers and external programs."""

@@ -1,0 +1,89 @@
+"""Baselines, surrogates and divergence estimators against closed forms and finite differences."""
+
+import numpy as np
+import pytest
+import torch
+
+from agents.klppo.losses import adapted_tau, baselines, k3, published_surrogate, surrogate
+
+RETURNS, GROUPS = np.array([1.0, 2.0, 6.0, 3.0]), np.array([5, 5, 9, 5])
+
+
+def test_moving_average_begins_with_the_first_mean_and_follows_the_paper():
+    first, average = baselines("ema", RETURNS, GROUPS, None, 0.95)
+    assert average == 3.0
+    assert (first == 3.0).all()
+    second, average = baselines("ema", RETURNS + 1, GROUPS, average, 0.95)
+    assert average == pytest.approx(0.95 * 3 + 0.05 * 4)
+    assert (second == average).all()
+
+
+def test_batch_and_leave_one_out_baselines_are_means():
+    assert (baselines("batch", RETURNS, GROUPS, None, 0.95)[0] == 3.0).all()
+    expected = [np.delete(RETURNS, i).mean() for i in range(4)]
+    np.testing.assert_allclose(baselines("leave_one_out", RETURNS, GROUPS, None, 0.95)[0], expected)
+    assert baselines("leave_one_out", RETURNS[:1], GROUPS[:1], None, 0.95)[0] == [1.0]
+
+
+def test_group_baseline_is_the_groups_mean_with_five_average_crystals_added():
+    expected = {5: (1 + 2 + 3 + 5 * 3) / 8, 9: (6 + 5 * 3) / 6}
+    ours = baselines("group", RETURNS, GROUPS, None, 0.95)[0]
+    np.testing.assert_allclose(ours, [expected[group] for group in GROUPS])
+
+
+@pytest.mark.parametrize("kind", ["batch", "leave_one_out", "group"])
+def test_baselines_without_memory_do_not_look_at_the_average(kind):
+    one, other = (baselines(kind, RETURNS, GROUPS, average, 0.95)[0] for average in (None, 100.0))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "value", "slope"),
+    [(1.0, 2.0, 2.0, 2.0), (1.1, 2.0, 2.2, 2.2), (1.5, 2.0, 2.4, 0.0), (0.5, 2.0, 1.0, 1.0),
+     (1.5, -2.0, -3.0, -3.0), (0.5, -2.0, -1.6, 0.0), (0.9, -2.0, -1.8, -1.8)],
+)  # fmt: skip
+def test_surrogate_is_flat_where_it_no_longer_pays_to_move(ratio, advantage, value, slope):
+    log_ratio = torch.tensor([np.log(ratio)], requires_grad=True)
+    gain = surrogate(log_ratio, torch.tensor([advantage]), 0.2)
+    gain.sum().backward()
+    assert gain.item() == pytest.approx(value)
+    assert log_ratio.grad.item() == pytest.approx(slope, abs=1e-12)
+
+
+def test_surrogates_of_decisions_add_up():
+    log_ratio, advantages = torch.randn(5, 7, dtype=torch.double), torch.randn(5, dtype=torch.double)
+    whole = surrogate(log_ratio, advantages, 0.2)
+    parts = sum(surrogate(log_ratio[:, i], advantages, 0.2) for i in range(7))
+    torch.testing.assert_close(whole, parts)
+
+
+def test_no_ratio_overflows():
+    log_ratio = torch.tensor([1e4, -1e4, 1e4], requires_grad=True)
+    gain = surrogate(log_ratio, torch.tensor([1.0, -1.0, -1.0]), 0.2)
+    gain.sum().backward()
+    assert gain.isfinite().all()
+    assert log_ratio.grad.isfinite().all()
+
+
+def test_published_surrogate_keeps_a_gradient_where_the_paper_clips():
+    """Ratio 1.65 and advantage 1 give -0.12 at tau 0.1, where Eq. S1 gives 0; at ratio 1, 0.9."""
+    for ratio, slope in ((1.65, -0.12), (1.0, 0.9)):
+        log_prob = torch.tensor([np.log(ratio)], requires_grad=True)
+        published_surrogate(log_prob, torch.zeros(1), log_prob.detach(), torch.ones(1), 0.2, 0.1).sum().backward()
+        assert log_prob.grad.item() == pytest.approx(slope)
+
+
+def test_k3_is_never_negative_and_its_mean_is_the_divergence():
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(50), size=2)
+    d = torch.from_numpy(np.log(p / q))
+    assert (k3(d) >= 0).all()
+    assert k3(torch.zeros(1)).item() == 0
+    assert (torch.from_numpy(p) * k3(d)).sum().item() == pytest.approx((p * np.log(p / q)).sum())
+
+
+def test_tau_rises_above_the_target_and_falls_below_it_by_at_most_two_percent():
+    assert adapted_tau(1.0, 5.0, 1.0) == pytest.approx(1.02)
+    assert adapted_tau(1.0, -3.0, 1.0) == pytest.approx(0.98)
+    assert adapted_tau(1.0, 1.1, 1.0) == pytest.approx(1.01)
+    assert adapted_tau(1.0, 1.0, 1.0) == 1.0

@@ -1,0 +1,151 @@
+"""A run of reinforcement holds all of itself, goes on after an interruption, and explains what is wrong with it."""
+
+import csv
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from ase.io import read
+from tiny_grammar import base_model
+
+from agents import CrystalFormer
+from agents.klppo.config import TrainConfig
+from agents.klppo.run import train
+from benchmarks.cli import cli
+from crystal_env import Crystal, CrystalBatch
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    path = tmp_path_factory.mktemp("base")
+    base_model().float().save_pretrained(path)
+    return str(path)
+
+
+def config(run, base, **options):
+    options = {"reward": "tiny_grammar:reward", "space_group": (221, 225), "batch_size": 16, "samples": 5, **options}
+    constraints = {"elements": ["Li", "F", "Cl"], "max_sites": 2, "max_atoms": 2}
+    return TrainConfig(run=run, model=base, constraints=constraints, iterations=4, **options)
+
+
+def weights(path):
+    return torch.cat([p.detach().flatten() for p in CrystalFormer.from_pretrained(path).parameters()])
+
+
+def test_a_run_leaves_everything_behind(tmp_path, base):
+    run = tmp_path / "run"
+    agent = train(config(run, base), progress=False)
+    assert agent.iteration == 4
+    about = json.loads((run / "run.json").read_text())
+    assert about["settings"]["batch_size"] == 16
+    assert about["versions"]["torch"] == torch.__version__
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in history] == [1, 2, 3, 4]
+    assert [entry["crystals"] for entry in history] == [16, 32, 48, 64]
+    assert all({"rollout/kl", "rollout/reward_mean", "time/update_seconds"} <= entry.keys() for entry in history)
+    assert (run / "curve.png").stat().st_size > 1000
+    assert list((run / "tensorboard").glob("events*"))
+    trained = torch.cat([p.detach().flatten() for p in agent.model.parameters()])
+    assert torch.equal(weights(run / "model"), trained)
+    assert not torch.equal(trained, weights(base))
+
+
+def test_samples_are_files_and_a_table(tmp_path, base):
+    run = tmp_path / "run"
+    agent = train(config(run, base), progress=False)
+    crystals = CrystalBatch.load(run / "samples" / "crystals.npz")
+    with (run / "samples" / "crystals.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(crystals) == 5
+    options = {"elements": ["Li", "F", "Cl"], "max_sites": 2, "max_atoms": 2}
+    with torch.no_grad():
+        log_prob = agent.model.log_prob(crystals, **options).total.numpy()
+    for row, crystal, score in zip(rows, crystals, log_prob, strict=True):
+        assert Crystal.from_string(row["crystal"]) == crystal
+        assert float(row["reward"]) == pytest.approx(agent.task.score(crystal.to_batch()).total[0])
+        assert float(row["log_prob"]) == pytest.approx(score, abs=1e-4)
+    for path, crystal in zip(sorted((run / "samples" / "cif").glob("*.cif")), crystals, strict=True):
+        assert Crystal.from_structure(read(path)).formula == crystal.formula
+
+
+def test_an_interrupted_run_goes_on_as_if_it_never_was(tmp_path, base, monkeypatch):
+    train(config(tmp_path / "straight", base, schedule="linear"), progress=False)
+    import agents.klppo.run
+
+    def curves(history, path):
+        if len(history) == 2 and not (tmp_path / "interrupted").exists():
+            (tmp_path / "interrupted").touch()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(agents.klppo.run, "draw_curves", curves)
+    with pytest.raises(KeyboardInterrupt, match="iteration 2; resume it"):
+        train(config(tmp_path / "stopped", base, schedule="linear"), progress=False)
+    assert not (tmp_path / "stopped" / "samples").exists()
+    train(TrainConfig.of_run(tmp_path / "stopped"), progress=False)
+    assert torch.equal(weights(tmp_path / "stopped" / "model"), weights(tmp_path / "straight" / "model"))
+    histories = [
+        [
+            json.loads(line)["rollout/reward_mean"]
+            for line in (tmp_path / run / "history.jsonl").read_text().splitlines()
+        ]
+        for run in ("straight", "stopped")
+    ]
+    assert histories[0] == histories[1]
+    same = [CrystalBatch.load(tmp_path / run / "samples" / "crystals.npz").XYZ for run in ("straight", "stopped")]
+    np.testing.assert_array_equal(*same)
+
+
+def test_learning_rates_rise_and_fall():
+    rates = TrainConfig(run=None, iterations=10, learning_rate=1.0, warmup=2, schedule="linear")
+    assert [rates.rate(i) for i in (0, 1, 5, 9)] == pytest.approx([0.5, 0.9, 0.5, 0.1])
+
+
+def test_a_finished_run_is_not_overwritten_and_other_settings_do_not_resume_it(tmp_path, base):
+    run = tmp_path / "run"
+    train(config(run, base), progress=False)
+    with pytest.raises(ValueError, match="resume it, or choose another folder"):
+        train(config(run, base), progress=False)
+    with pytest.raises(ValueError, match="tau"):
+        train(config(run, base, tau=0.2, resume=True), progress=False)
+
+
+def test_the_command_trains_samples_and_converts(tmp_path, base, capsys):
+    run, out = tmp_path / "run", tmp_path / "out"
+    words = [
+        "--constraints",
+        '{"elements": ["Li", "F"], "max_sites": 2, "max_atoms": 2}',
+        "--space-group",
+        "221",
+        "225",
+    ]
+    cli.main(["train", "--run", str(run), "--model", base, "--reward", "rewards:Density", "--reward-kwargs",
+              '{"target": 2.0}', *words, "--iterations", "2", "--batch-size", "8", "--samples", "0"])  # fmt: skip
+    assert f"the model is in {run / 'model'}" in capsys.readouterr().out
+    cli.main(["train", "--resume", "--run", str(run)])
+    cli.main(["sample", "--out", str(out), "--model", str(run / "model"), "--size", "6", *words, "--reward",
+              "rewards:Density", "--best-of", "3"])  # fmt: skip
+    crystals = CrystalBatch.load(out / "crystals.npz")
+    assert len(crystals) == len(list((out / "cif").glob("*.cif"))) == 6
+    assert set(crystals.A.ravel()) <= {0, 3, 9}
+    cli.main(["convert", base, str(tmp_path / "converted")])
+    assert torch.equal(weights(tmp_path / "converted"), weights(base))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--run", "{run}", "--reward", "nothing:here"], "nothing"),
+        (["train", "--run", "{run}", "--tau", "-1"], "tau must be"),
+        (["train", "--run", "{run}", "--model", "no-such-model"], "no model 'no-such-model'"),
+        (["train", "--resume", "--run", "{run}"], "holds no run"),
+        (["sample", "--out", "{run}", "--best-of", "2"], "needs a reward"),
+        (["sample", "--out", "{run}", "--space-group", "231"], "231"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, words, message):
+    with pytest.raises(SystemExit, match=message) as end:
+        cli.main([word.format(run=tmp_path / "run") for word in words])
+    assert str(end.value).startswith("crystalgen: ")

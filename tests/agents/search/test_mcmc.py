@@ -1,0 +1,207 @@
+"""Chains end up distributed as p_base exp(r / tau), whatever they start from, and say how long that took."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare, ks_2samp
+from tiny_grammar import BINS, CONSTRAINTS, GROUPS, base_model, every_crystal, optimum, probabilities, reward
+
+from agents.search.mcmc import MCMCConfig, autocorrelation_time, mcmc, plot
+from benchmarks.cli.cli import main
+from crystal_env import CrystalBatch
+from crystal_env.reward import RewardResult
+
+TINY = MCMCConfig(chains=1500, steps=60, tau=0.4, space_group=GROUPS, constraints=CONSTRAINTS, bins=BINS, thin=20)
+
+
+def kinds(crystals, with_lattice=False):
+    """Return what tells crystals apart: group, letters and elements, and perhaps the length."""
+    columns = [crystals.G[:, None], crystals.W[:, :2], crystals.A[:, :2]]
+    columns += [np.rint(1e4 * crystals.L[:, :1]).astype(int)] if with_lattice else []
+    return [tuple(row) for row in np.concatenate(columns, axis=1).tolist()]
+
+
+def agreement(crystals, expected, with_lattice=False):
+    """Return the p-value of frequencies against probabilities of all crystals, the rare ones as one cell."""
+    cells: dict = {}
+    for kind, p in zip(kinds(every_crystal(), with_lattice), expected, strict=True):
+        cells[kind] = cells.get(kind, 0.0) + p
+    seen = dict.fromkeys(cells, 0)
+    for kind in kinds(crystals, with_lattice):
+        seen[kind] += 1
+    size = len(crystals)
+    common = [kind for kind in cells if cells[kind] * size > 8]
+    counts, wanted = [seen[kind] for kind in common], [cells[kind] * size for kind in common]
+    if size - sum(wanted) > 8:
+        counts, wanted = [*counts, size - sum(counts)], [*wanted, size - sum(wanted)]
+    return chisquare(counts, np.array(wanted) * sum(counts) / sum(wanted)).pvalue
+
+
+@pytest.mark.parametrize("with_lattice", [False, True])
+def test_whole_crystals_reach_the_optimal_distribution(with_lattice):
+    base = probabilities(base_model())
+    best, _ = optimum(base, reward(every_crystal()), TINY.tau)
+    result = mcmc(base_model(), reward, TINY, progress=False)
+    assert agreement(result.crystals, best, with_lattice) > 1e-4
+    assert agreement(result.crystals, base, with_lattice) < 1e-12  # the comparison can tell
+
+
+def test_templates_keep_their_letters_and_reach_the_optimum_given_them():
+    base = probabilities(base_model())
+    start = base_model().sample([221] * 1000, seed=0, bins=BINS, wyckoff_letters="ab", elements=[3])
+    constraints = {"elements": CONSTRAINTS["elements"], "wyckoff_letters": "ab"}
+    config = replace(TINY, moves="template", steps=100, constraints=constraints)
+    result = mcmc(base_model(), reward, config, initial=start, progress=False)
+    assert (result.crystals.W == start.W).all()
+    assert "new crystal" not in result.acceptance
+    crystals = every_crystal()
+    inside = (crystals.G == 221) & (crystals.W[:, :2] == [1, 2]).all(1)
+    best = np.where(inside, base * np.exp(reward(crystals) / TINY.tau), 0)
+    assert agreement(result.crystals, best / best.sum()) > 1e-4
+    assert agreement(result.crystals, best / best.sum(), with_lattice=True) > 1e-4
+
+
+@pytest.mark.parametrize("moves", ["template", "crystal"])
+def test_without_a_reward_chains_stay_in_the_base_distribution(moves):
+    """Continuous numbers too: coordinates and lattices keep theirs under their own moves."""
+    model = base_model()
+    config = MCMCConfig(
+        chains=700, steps=25, moves=moves, share_of_new=0.0, space_group=(12, 216), constraints={"max_sites": 2},
+        coordinate_width=0.1, lattice_width=0.1,
+    )  # fmt: skip
+    result = mcmc(model, lambda crystals: np.zeros(len(crystals)), config, progress=False)
+    drawn = model.sample([12, 216], 700, seed=9, max_sites=2)
+    for G in (12, 216):
+        chains, fresh = (crystals[crystals.G == G] for crystals in (result.crystals, drawn))
+        for parameter in range(6):
+            assert ks_2samp(chains.L[:, parameter], fresh.L[:, parameter]).pvalue > 1e-5
+        for axis in range(3):
+            assert ks_2samp(chains.XYZ[:, 0, axis], fresh.XYZ[:, 0, axis]).pvalue > 1e-5
+    with torch.no_grad():
+        scores = [model.log_prob(crystals, max_sites=2).total.numpy() for crystals in (result.crystals, drawn)]
+    assert ks_2samp(*scores).pvalue > 1e-5
+    assert all(0.05 < share < 1 for share in result.acceptance.values())
+    np.testing.assert_allclose(result.log_prob, scores[0])
+
+
+def test_autocorrelation_time_is_that_of_an_autoregressive_process():
+    rng = np.random.default_rng(0)
+    for memory in (0.0, 0.5, 0.9):
+        x, series = np.zeros(50), []
+        for noise in rng.normal(size=(4000, 50)):
+            x = memory * x + noise
+            series.append(x)
+        assert autocorrelation_time(np.array(series)) == pytest.approx((1 + memory) / (1 - memory), rel=0.08)
+    assert autocorrelation_time(np.ones((10, 3))) == 1.0
+
+
+def test_samples_trace_and_best_fit_together():
+    result = mcmc(base_model(), reward, replace(TINY, chains=40, burn_in=20), progress=False)
+    assert result.rewards.shape == (2, 40)
+    np.testing.assert_allclose(reward(result.samples).reshape(2, 40), result.rewards)
+    np.testing.assert_allclose(reward(result.crystals), result.result.total)
+    np.testing.assert_allclose(reward(result.best), result.best_rewards)
+    assert result.best_rewards[0] == result.best_rewards.max() >= result.rewards.max()
+    assert result.trace.shape == (60, 3)
+    assert result.trace[-1, 1] == pytest.approx(result.result.total.mean())
+    assert result.effective_size == pytest.approx(40 * 40 / result.autocorrelation)
+    assert 0 < result.calls < 41 * 61
+    assert not result.interrupted
+
+
+def test_annealing_finds_the_best_crystal():
+    config = replace(TINY, chains=60, tau=0.005, tau_start=1.0, anneal_steps=50)
+    assert config.temperature(0) == 1.0
+    assert config.temperature(25) == pytest.approx((1.0 * 0.005) ** 0.5)
+    result = mcmc(base_model(), reward, config, progress=False)
+    likely = probabilities(base_model()) > 1e-4
+    best = max(reward(every_crystal())[likely & (every_crystal().G == G)].max() for G in GROUPS)
+    assert result.result.total.max() >= best - 1e-9
+    assert result.trace[-1, 1] > result.trace[0, 1] + 0.2
+
+
+def test_same_seed_same_chains():
+    config = replace(TINY, chains=20, steps=10)
+    one, other, third = (mcmc(base_model(), reward, replace(config, seed=seed), progress=False) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one.crystals.L, other.crystals.L)
+    assert not np.array_equal(one.crystals.L, third.crystals.L)
+
+
+@pytest.mark.filterwarnings("ignore:the reward failed")
+def test_a_reward_that_breaks_is_a_low_one():
+    def fickle(crystals):
+        if (crystals.A[:, 0] == 3).any():
+            raise ArithmeticError("no lithium")
+        return RewardResult(reward(crystals), {"success": np.ones(len(crystals))}, np.full(len(crystals), None, object))
+
+    result = mcmc(base_model(), fickle, replace(TINY, chains=60, tau=0.05), progress=False)
+    assert np.isfinite(result.result.total).all()
+    assert (result.crystals.A[:, 0] == 3).mean() < 0.1
+    assert (result.result.success() == (result.crystals.A[:, 0] != 3)).all()
+
+
+def test_a_reward_may_use_gradients():
+    def slope(crystals):
+        x = torch.tensor(crystals.L[:, 0], requires_grad=True)
+        (x**2).sum().backward()
+        return RewardResult(x.grad.numpy(), {}, np.full(len(crystals), None))
+
+    config = replace(TINY, chains=5, steps=2)
+    result = mcmc(base_model(), slope, config, progress=False)
+    assert list(result.result.failures) == [None] * 5
+    np.testing.assert_allclose(result.result.total, 2 * result.crystals.L[:, 0])
+
+
+def test_an_interrupt_ends_after_the_step_at_hand_with_what_there_is():
+    steps = []
+
+    def impatient(crystals):
+        steps.append(len(crystals))
+        if len(steps) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return reward(crystals)
+
+    result = mcmc(base_model(), impatient, replace(TINY, chains=10), progress=False)
+    assert result.interrupted
+    assert len(result.trace) == len(steps) - 1 == 4
+
+
+def test_a_picture_is_drawn(tmp_path):
+    plot(mcmc(base_model(), reward, replace(TINY, chains=5, steps=5), progress=False), tmp_path / "trace.png")
+    assert (tmp_path / "trace.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"chains": 0}, "chains"), ({"tau": 0.0}, "tau"), ({"tau_start": -1.0}, "tau_start"), ({"moves": "x"}, "moves"),
+     ({"share_of_new": 2.0}, "share_of_new"), ({"lattice_width": 0.0}, "lattice_width"), ({"thin": 0}, "thin")],
+)  # fmt: skip
+def test_settings_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        MCMCConfig(**options)
+
+
+def test_a_start_that_cannot_be_drawn_is_refused():
+    stray = base_model().sample([225], seed=0, elements=["O"])
+    with pytest.raises(ValueError, match="initial must be crystals that the model can draw, crystal 0"):
+        mcmc(base_model(), reward, replace(TINY, bins=0), initial=CrystalBatch.from_crystals(stray), progress=False)
+
+
+def test_the_command_leaves_crystals_trace_and_settings(tmp_path, capsys):
+    base_model().float().save_pretrained(tmp_path / "base")
+    main(["mcmc", "--out", str(tmp_path / "out"), "--model", str(tmp_path / "base"), "--reward", "rewards:Density",
+          "--reward-kwargs", '{"target": 2.0}', "--chains", "6", "--steps", "5", "--thin", "2", "--space-group", "221",
+          "--constraints", '{"elements": ["Na", "Cl"], "max_sites": 2}'])  # fmt: skip
+    out = tmp_path / "out"
+    settings = json.loads((out / "run.json").read_text())
+    assert settings["settings"]["chains"]["steps"] == 5
+    assert settings["calls"] > 6
+    assert len(CrystalBatch.load(out / "last" / "crystals.npz")) == 6
+    assert len(CrystalBatch.load(out / "samples.npz")) == 18
+    assert len((out / "trace.csv").read_text().splitlines()) == 6
+    assert (out / "trace.png").stat().st_size > 1000

@@ -1,0 +1,201 @@
+"""The numbers of a model's card, on crystals whose answers are known."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from agents import CrystalFormer, CrystalFormerConfig, PretrainConfig
+from agents.training.run_folder import RunFolder
+from benchmarks.metrics import sample as metrics
+from benchmarks.metrics.distribution import jensen_shannon
+from benchmarks.metrics.sample import Examination
+from benchmarks.model_card import model_card, plots
+from crystal_env import Crystal, CrystalBatch, RewardResult
+from crystal_env.dataset import read_structures
+
+ROCK_SALT = Crystal.from_string("225-a-Na-0-0-0-b-Cl-1/2-1/2-1/2-X-5.64-5.64-5.64-90-90-90")
+SHIFTED = Crystal.from_string("225-a-Cl-0-0-0-b-Na-1/2-1/2-1/2-X-5.64-5.64-5.64-90-90-90")
+IN_P1 = Crystal.from_string("1-a-Cl-0.1-0.2-0.3-a-Na-0.6-0.7-0.8-X-3.988-3.988-3.988-60-60-60")
+CESIUM_CHLORIDE = Crystal.from_string("221-a-Na-0-0-0-b-Cl-1/2-1/2-1/2-X-3.5-3.5-3.5-90-90-90")
+PEROVSKITE = Crystal.from_string("221-a-Ti-0-0-0-b-Sr-1/2-1/2-1/2-d-O-1/2-0-0-X-3.9-3.9-3.9-90-90-90")
+OVERLAPPING = Crystal.from_string("1-a-Na-0-0-0-a-Cl-0-0-0.001-X-3.1-4.2-5.3-80-85-95")
+TINY = CrystalFormerConfig(n_layers=1, n_heads=2, key_size=4, model_size=8, embed_size=4, first_letter_size=8)
+
+
+def batch(*crystals):
+    return CrystalBatch.from_crystals(crystals)
+
+
+def by_group(crystals):
+    """A reward that calls the group's number in hundredths of eV/atom the energy, and breaks on P1."""
+    if (crystals.G == 1).any():
+        raise ArithmeticError("no energy in P1")
+    energies = crystals.G / 100
+    return RewardResult(-energies, {"e_above_hull": energies}, np.full(len(crystals), None, object))
+
+
+def test_one_structure_in_other_settings_is_one_and_another_prototype_is_two():
+    labels = metrics.structure_labels(batch(ROCK_SALT, CESIUM_CHLORIDE, SHIFTED, IN_P1, CESIUM_CHLORIDE, PEROVSKITE))
+    assert labels.tolist() == [0, 1, 0, 0, 1, 5]
+
+
+def test_novel_is_what_training_has_in_no_setting():
+    training = batch(SHIFTED, PEROVSKITE)
+    assert metrics.is_novel(batch(ROCK_SALT, CESIUM_CHLORIDE, IN_P1, PEROVSKITE), training).tolist() == [
+        0,
+        1,
+        0,
+        0,
+    ]
+    assert metrics.is_novel(batch(ROCK_SALT), CrystalBatch.empty()).all()
+
+
+def test_replayed_training_crystals_are_not_novel_and_only_once_unique(data_folder):
+    training = CrystalBatch.from_structures(list(read_structures(data_folder / "mp20_val.csv.gz"))[:20])
+    replayed = CrystalBatch.concatenate([training, training[:5]])
+    summary = metrics.summarise(metrics.examine(replayed, training, by_group))
+    assert summary["shares"]["novel"]["count"] == 0
+    assert summary["shares"]["unique"]["count"] == 20
+    assert summary["shares"]["space group found again"]["count"] == 25
+    assert summary["shares"]["S.U.N. (≤ 0.1 eV/atom)"]["count"] == 0
+
+
+def test_a_space_group_is_found_only_if_it_is_that_of_the_atoms():
+    found = metrics.space_group_found(batch(ROCK_SALT, IN_P1, OVERLAPPING, PEROVSKITE))
+    assert found.tolist() == [True, False, False, True]
+
+
+@pytest.mark.filterwarnings("ignore:the reward failed")
+def test_a_crystal_that_breaks_the_potential_has_no_energy_and_stops_no_other():
+    energies = metrics.energies_above_hull(batch(ROCK_SALT, IN_P1, PEROVSKITE), by_group)
+    np.testing.assert_array_equal(energies, [2.25, np.nan, 2.21])
+
+
+def test_rock_salt_is_on_the_hull_by_the_default_reward():
+    energy = metrics.examine(batch(ROCK_SALT, OVERLAPPING), CrystalBatch.empty()).e_above_hull
+    assert energy[0] == pytest.approx(0.0, abs=0.02)
+    assert np.isnan(energy[1])
+
+
+def test_stable_unique_and_novel_count_one_after_the_other():
+    crystals = batch(ROCK_SALT, ROCK_SALT, CESIUM_CHLORIDE, PEROVSKITE, IN_P1)
+    energies = np.array([0.5, 0.05, 0.0, -0.3, np.nan])
+    yes = np.ones(5, bool)
+    sample = Examination(crystals, yes, yes, yes, energies, np.array([0, 0, 2, 3, 0]), np.array([1, 1, 1, 0, 1], bool))
+    summary = metrics.summarise(sample)
+    counts = {name: share["count"] for name, share in summary["shares"].items()}
+    assert counts["S.U.N. (≤ 0.1 eV/atom)"] == 2
+    assert counts["stable (≤ 0.1 eV/atom)"] == 3
+    assert counts["stable (≤ 0 eV/atom)"] == 2
+    assert (counts["unique"], counts["novel"], counts["scored"], counts["in P1"]) == (3, 4, 4, 1)
+    assert summary["below hull by more than 0.2 eV/atom"] == 1
+    assert summary["median e_above_hull"] == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 3), (0, 10), (3, 10), (10, 10), (874, 1000)])
+def test_interval_is_that_of_scipy(count, total):
+    low, high = binomtest(count, total).proportion_ci(0.95, method="wilson")
+    assert metrics.wilson(count, total) == pytest.approx((low, high), abs=1e-6)
+    assert 0 <= metrics.wilson(count, total)[0] <= metrics.wilson(count, total)[1] <= 1
+
+
+def test_jensen_shannon_of_a_coin_that_always_shows_heads_and_a_fair_one():
+    mixture = -(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25))  # entropy of the middle, less the mean of 0 and 1 bit
+    assert jensen_shannon(np.array([4, 0]), np.array([1, 1])) == pytest.approx(mixture - 0.5)
+    assert jensen_shannon(np.array([1, 0]), np.array([0, 7])) == pytest.approx(1.0)
+    assert jensen_shannon(np.array([2, 6]), np.array([1, 3])) == pytest.approx(0.0)
+
+
+def test_numbers_are_those_of_handbooks():
+    numbers = plots.numbers(batch(ROCK_SALT, PEROVSKITE))
+    np.testing.assert_allclose(numbers["density"], [2.16, 5.13], rtol=0.01)
+    np.testing.assert_allclose(numbers["volume per atom"], [5.64**3 / 8, 3.9**3 / 5])
+    assert numbers["atoms in the primitive cell"].tolist() == [2, 5]
+    assert numbers["number of elements"].tolist() == [2, 3]
+
+
+def test_distances_are_zero_to_oneself_and_shift_with_the_numbers():
+    assert set(plots.distances(batch(ROCK_SALT), batch(ROCK_SALT)).values()) == {0.0}
+    apart = plots.distances(batch(ROCK_SALT), batch(PEROVSKITE))
+    assert (apart["space groups"], apart["elements of the sites"]) == (1.0, 1.0)
+    assert (apart["number of sites"], apart["atoms in the primitive cell"]) == (1.0, 3.0)
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = PretrainConfig(tmp_path / "data file.csv", tmp_path / "run", model=TINY, betas=(0.9, 0.95), augment=True)
+    folder = RunFolder(config.run)
+    folder.write_settings(config.plain())
+    for epoch, total in ((1, -9.0), (2, -7.0), (3, -8.0)):
+        entry = {"step": 10 * epoch, "epoch": epoch, "hours": epoch / 4, "train_loss": 5.0, "validation_total": total}
+        folder.append_history(entry)
+    return config
+
+
+def test_facts_of_a_run_give_the_command_that_makes_it_again(run):
+    import shlex
+
+    import tyro
+    from tyro.conf import OmitArgPrefixes
+
+    facts = model_card.training_facts(run.run)
+    assert (facts["best"]["epoch"], facts["last"]["hours"]) == (2, 0.75)
+    command = shlex.split(facts["command"])
+    assert command[:2] == ["crystalgen", "pretrain"]
+    assert tyro.cli(PretrainConfig, args=command[2:], config=(OmitArgPrefixes,)) == run
+
+
+def test_a_run_that_went_on_from_another_tells_of_both(run, tmp_path):
+    RunFolder(run.run).save_state({})
+    second = RunFolder(tmp_path / "second")
+    second.write_settings(PretrainConfig(run.data, second.path, initial=str(run.run / "model"), epochs=7).plain())
+    entry = {"step": 5, "epoch": 2.0, "hours": 1.0, "train_loss": 4.0, "validation_total": -6.0}
+    second.append_history(entry)
+    facts = model_card.training_facts(second.path)
+    assert facts["before"]["command"] == model_card.training_facts(run.run)["command"]
+    assert [(e["epoch"], e["validation_total"]) for e in facts["history"]] == [(1, -9.0), (2, -7.0), (4.0, -6.0)]
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="run must be the folder"):
+        model_card.training_facts(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="holds no run"):
+        model_card.training_facts(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:the reward failed")
+def test_card_holds_the_model_and_its_yardsticks(run, tmp_path):
+    training, validation = batch(ROCK_SALT, PEROVSKITE, CESIUM_CHLORIDE), batch(SHIFTED, CESIUM_CHLORIDE)
+    numbers, examined = model_card.card(CrystalFormer(TINY, seed=1), training, validation, 6, energy=by_group)
+    assert {name: len(sample.crystals) for name, sample in examined.items()} == {
+        "model": 6,
+        "untrained network": 6,
+        "MP-20 validation": 2,
+    }
+    assert numbers["samples"]["MP-20 validation"]["shares"]["novel"]["count"] == 0
+    parts = numbers["log_likelihood"]["model"]
+    assert parts["total"] == pytest.approx(sum(value for name, value in parts.items() if name != "total"), rel=1e-5)
+    facts = model_card.training_facts(run.run)
+    model_card.write_card(
+        tmp_path / "card", {"model": "m", "command": "c", "training": facts, **numbers}, examined, training
+    )
+    text = (tmp_path / "card" / "README.md").read_text()
+    for expected in ("| structurally valid, % |", "| S.U.N. (≤ 0.1 eV/atom), % |", "| 87.4 |", facts["command"]):
+        assert expected in text
+    assert json.loads((tmp_path / "card" / "card.json").read_text())["n_parameters"] == numbers["n_parameters"]
+    assert (tmp_path / "card" / "chemistry.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (model_card.Args("mp20", samples=0), "samples must be at least 1"),
+        (model_card.Args("no-such-model"), "no model 'no-such-model'"),
+    ],
+)
+def test_mistakes_of_users_are_named(args, message):
+    with pytest.raises(ValueError, match=message):
+        model_card.main(args)

@@ -1,0 +1,315 @@
+import copy
+import itertools
+import json
+import multiprocessing
+import os
+import pickle
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from crystal_env.crystal import Crystal, CrystalBatch
+from crystal_env.equivalents import equivalents
+from crystal_env.reward import RewardResult
+from rewards.combinators.cache import Cached, canonical_key, exact_keys
+from rewards.density import Density
+from rewards.validity import Validity
+
+
+@dataclass
+class Volume:
+    """The volume per atom; it refuses iron, raises for gold, and counts the crystals it is asked for."""
+
+    seen: list[int] = field(default_factory=list)
+
+    def __call__(self, crystals: CrystalBatch) -> RewardResult:
+        self.seen.append(len(crystals))
+        if (crystals.A == 79).any():
+            raise RuntimeError("gold")
+        volume = crystals.volume_per_atom()
+        iron = (crystals.A == 26).any(1)
+        failures = np.where(iron, "iron", np.full(len(crystals), None, object))
+        return RewardResult(np.where(iron, -5.0, volume), {"twice": 2 * volume, "success": (~iron) * 1.0}, failures)
+
+
+def assert_equal(first: RewardResult, second: RewardResult) -> None:
+    np.testing.assert_allclose(first.total, second.total, rtol=1e-9)
+    assert first.terms.keys() == second.terms.keys()
+    for name, values in first.terms.items():
+        np.testing.assert_allclose(values, second.terms[name], rtol=1e-9)
+    assert first.failures.tolist() == second.failures.tolist()
+
+
+def gold(a: float = 4.08) -> Crystal:
+    return Crystal.from_string(f"225-a-Au-0-0-0-X-{a}-{a}-{a}-90-90-90")
+
+
+def wurtzite(a: float = 3.25, z: float = 0.382) -> Crystal:
+    return Crystal.from_string(f"186-b-Zn-1/3-2/3-0-b-O-1/3-2/3-{z}-X-{a}-{a}-5.21-90-90-120")
+
+
+def test_crystals_are_scored_once_and_remembered_with_terms_and_failures(crystals):
+    reward = Volume()
+    cached = Cached(reward)
+    for _ in range(3):
+        assert_equal(cached(crystals), Volume()(crystals))
+    assert_equal(cached(crystals[::-1]), Volume()(crystals[::-1]))
+    assert reward.seen == [5]
+    assert (cached.hits, cached.misses) == (15, 5)
+
+
+def test_equal_crystals_of_one_batch_are_scored_once(crystals):
+    reward = Volume()
+    rows = [2, 0, 2, 4, 0, 0]
+    assert_equal(Cached(reward)(crystals[rows]), Volume()(crystals[rows]))
+    assert reward.seen == [3]
+
+
+def test_other_settings_hit(mp20):
+    reward = Volume()
+    cached = Cached(reward)
+    expected = cached(mp20)
+    for seed in range(3):
+        assert_equal(cached(equivalents(mp20, np.random.default_rng(seed))), expected)
+    assert reward.seen == [len(mp20)]
+
+
+def test_other_settings_miss_with_exact_keys(crystals):
+    cached = Cached(Volume(), key="exact")
+    cached(crystals)
+    cached(crystals)
+    assert (cached.hits, cached.misses) == (5, 5)
+    swapped = Crystal.from_string("225-a-Cl-0-0-0-b-Na-1/2-1/2-1/2-X-5.64-5.64-5.64-90-90-90")
+    cached([swapped])
+    assert cached.misses == 6
+
+
+@pytest.mark.parametrize("other", [wurtzite(z=0.3822), wurtzite(a=3.2505), wurtzite(a=3.2495, z=0.3818)])
+def test_crystals_that_differ_by_more_than_the_rounding_never_share_a_key(other):
+    assert canonical_key(other) != canonical_key(wurtzite())
+
+
+def test_keys_agree_exactly_where_rounded_coordinates_do():
+    """Along a line of crystals the key changes once every step, and never goes back."""
+    z = 0.38 + np.arange(400) * 1e-5
+    keys = [canonical_key(wurtzite(z=f"{value:.6f}")) for value in z]
+    assert len(set(keys)) == 41
+    assert sum(a != b for a, b in itertools.pairwise(keys)) == 40
+    coarse = [canonical_key(wurtzite(z=f"{value:.6f}"), coordinates=0.01) for value in z]
+    assert len(set(coarse)) == 1
+
+
+def test_lengths_are_rounded_to_a_share_and_angles_to_as_many_radians():
+    def key(a=5.0, alpha=80.0):
+        return canonical_key(Crystal.from_string(f"2-a-Na-0-0-0-X-{a}-6-7-{alpha}-85-88"), lengths=0.01)
+
+    assert key() == key(a=5.0001) == key(alpha=80.001)
+    assert len({key(), key(a=5.06), key(a=4.94), key(alpha=80.6), key(alpha=79.4)}) == 5
+
+
+def test_coordinates_just_below_a_lattice_vector_are_those_just_above_it():
+    def key(x):
+        return canonical_key(Crystal.from_string(f"1-a-Na-0-0-0-a-Cl-{x}-0.3-0.6-X-4-5-6-80-85-88"))
+
+    assert key("0.99999999") == key("0.00000001")
+
+
+def test_crystals_without_a_cell_have_keys_too():
+    broken = CrystalBatch.empty(3)
+    broken.G[:], broken.W[:, 0], broken.A[:, 0] = 1, 1, 11
+    broken.L[:] = [[np.nan] * 6, [0.0] * 6, [3, 3, 3, 10, 10, 150]]
+    keys = [canonical_key(crystal) for crystal in broken]
+    assert len(set(keys)) == 3
+    assert keys == exact_keys(broken)
+    cached = Cached(lambda crystals: crystals.L[:, 0], floor=-2.0)
+    assert cached(broken).total.tolist() == [-2, 0, 3]
+
+
+def test_absurd_cells_have_keys_at_once():
+    absurd = CrystalBatch.empty(2)
+    absurd.G[:], absurd.W[:, 0], absurd.A[:, 0] = 1, 1, 11
+    absurd.L[:] = [[3.5e5, 13.8, 6600, 89.5, 95.3, 141.4], [5, 6, 7, 0.02, 0.02, 0.03]]
+    start = time.perf_counter()
+    assert len({canonical_key(crystal) for crystal in absurd}) == 2
+    assert time.perf_counter() - start < 1
+
+
+def test_what_the_reward_raises_is_not_remembered_and_what_it_reports_is(crystals):
+    reward = Volume()
+    cached = Cached(reward, floor=-1.0)
+    batch = CrystalBatch.concatenate([crystals[4:], gold().to_batch()])
+    with pytest.warns(RuntimeWarning, match="gold"):
+        result = cached(batch)
+    assert result.total.tolist() == [-5, -1]
+    assert result.terms["success"].tolist() == [0, 0]
+    assert result.failures.tolist() == ["iron", "RuntimeError: gold"]
+    reward.seen.clear()
+    assert cached(batch).failures.tolist() == ["iron", "RuntimeError: gold"]
+    assert reward.seen == [1]
+
+
+def test_crystal_not_seen_for_longest_is_forgotten(crystals):
+    reward = Volume()
+    cached = Cached(reward, size=3)
+    for row in (0, 1, 2, 0, 3):  # 1 is forgotten
+        cached(crystals[row : row + 1])
+    reward.seen.clear()
+    cached(crystals[[0, 2, 3]])
+    assert reward.seen == []
+    cached(crystals[[1]])
+    assert reward.seen == [1]
+    assert_equal(cached(crystals), Volume()(crystals))  # more than it can hold
+
+
+def test_exactly_equal_crystals_are_found_without_their_canonical_form(crystals, monkeypatch):
+    cached = Cached(Volume())
+    cached(crystals)
+    monkeypatch.setattr(Crystal, "canonical", None)
+    cached(crystals)
+    assert cached.hits == 5
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda cached: pickle.loads(pickle.dumps(cached))])
+def test_copy_keeps_what_is_known_and_goes_on_alone(tmp_path, crystals, duplicate):
+    cached = Cached(Validity(), path=tmp_path / "cache.sqlite", name="validity")
+    cached(crystals[:3])
+    other = duplicate(cached)
+    assert_equal(other(crystals), Validity()(crystals))
+    assert (cached.hits, cached.misses) == (0, 3)
+    assert (other.hits, other.misses) == (3, 5)
+    other.close()
+    cached.close()
+
+
+def test_file_answers_in_another_program(tmp_path, crystals):
+    path = tmp_path / "cache.sqlite"
+    first = Cached(Volume(), path=path, name="volume")
+    expected = first(crystals)
+    first.close()
+    reward = Volume()
+    second = Cached(reward, path=path, name="volume")
+    result = second(crystals)
+    assert reward.seen == []
+    assert result.total.tolist() == expected.total.tolist()  # to the last bit
+    assert_equal(result, expected)
+    second.close()
+
+
+def test_file_keeps_what_memory_forgets(tmp_path, crystals):
+    reward = Volume()
+    cached = Cached(reward, size=1, path=tmp_path / "cache.sqlite", name="volume")
+    for _ in range(2):
+        assert_equal(cached(crystals), Volume()(crystals))
+    assert reward.seen == [5]
+    cached.close()
+
+
+def test_file_of_another_reward_is_refused(tmp_path):
+    path = tmp_path / "cache.sqlite"
+    Cached(Volume(), path=path, name="volume").close()
+    with pytest.raises(ValueError, match="cache with reward 'volume', not 'density'"):
+        Cached(Density(), path=path, name="density")
+    with pytest.raises(ValueError, match="cache with key 'canonical', not 'exact'"):
+        Cached(Volume(), path=path, name="volume", key="exact")
+
+
+def test_file_of_something_else_is_refused_and_stays_as_it_is(tmp_path):
+    text, database = tmp_path / "notes.txt", tmp_path / "other.sqlite"
+    text.write_text("no cache\n" * 200)
+    connection = sqlite3.connect(database)
+    connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    for path in (text, database):
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match="cannot be a cache of rewards"):
+            Cached(Volume(), path=path, name="volume")
+        assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="cannot be a cache of rewards: unable to open"):
+        Cached(Volume(), path=tmp_path / "nowhere" / "cache.sqlite", name="volume")
+
+
+def test_lost_file_is_a_warning_and_crystals_are_scored(tmp_path, crystals):
+    path = tmp_path / "cache.sqlite"
+    cached = Cached(Volume(), path=path, name="volume")
+    cached.close()
+    path.write_text("no cache\n" * 200)
+    with pytest.warns(RuntimeWarning, match="could not be"):
+        assert_equal(cached(crystals), Volume()(crystals))
+
+
+WRITER = """
+import sys
+import numpy as np
+from crystal_env.crystal import Crystal
+from rewards.combinators.cache import Cached
+path, process = sys.argv[1], int(sys.argv[2])
+sys.stdin.readline()
+cached = Cached(lambda crystals: crystals.L[:, 0], path=path, name="length")
+for a in range(40):
+    length = 3 + 0.1 * (a + (40 * process if a % 2 else 0))  # even ones are everyone's
+    cached([Crystal.from_string("221-a-Na-0-0-0-X-{0}-{0}-{0}-90-90-90".format(f"{length:.2f}"))])
+"""
+
+
+def test_several_processes_write_one_file_at_once(tmp_path):
+    path, count = tmp_path / "cache.sqlite", 4
+    commands = [[sys.executable, "-c", WRITER, str(path), str(process)] for process in range(count)]
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    writers = [subprocess.Popen(command, text=True, **pipes) for command in commands]
+    for writer in writers:
+        writer.stdin.write("start\n")
+        writer.stdin.flush()
+    assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [("", 0)] * count
+    lengths = {round(3 + 0.1 * (a + (40 * p if a % 2 else 0)), 2) for a in range(40) for p in range(count)}
+    connection = sqlite3.connect(path)
+    totals = sorted(total for (total,) in connection.execute("SELECT total FROM results"))
+    connection.close()
+    assert totals == sorted(lengths)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_process_opens_a_connection_of_its_own(tmp_path, crystals):
+    cached = Cached(Volume(), path=tmp_path / "cache.sqlite", name="volume")
+    cached(crystals[:2])
+    child = multiprocessing.get_context("fork").Process(target=cached, args=(crystals,))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    cached.reward.seen.clear()
+    cached(crystals)
+    assert cached.reward.seen == []
+    cached.close()
+
+
+def test_remembered_crystal_costs_far_less_than_a_millisecond(mp20):
+    cached = Cached(Volume())
+    cached(mp20)
+    start = time.perf_counter()
+    for _ in range(20):
+        cached(mp20)
+    assert (time.perf_counter() - start) / (20 * len(mp20)) < 3e-4
+
+
+def test_terms_of_the_file_are_plain_json(tmp_path, crystals):
+    path = tmp_path / "cache.sqlite"
+    cached = Cached(Volume(), path=path, name="volume")
+    expected = cached(crystals[:1])
+    cached.close()
+    connection = sqlite3.connect(path)
+    (terms,) = connection.execute("SELECT terms FROM results").fetchone()
+    connection.close()
+    assert json.loads(terms) == {name: values[0] for name, values in expected.terms.items()}
+
+
+def test_wrong_arguments_are_value_errors(tmp_path):
+    with pytest.raises(ValueError, match="size must be positive, got 0"):
+        Cached(Volume(), size=0)
+    with pytest.raises(ValueError, match="key must be one of"):
+        Cached(Volume(), key="formula")
+    with pytest.raises(ValueError, match="name must say"):
+        Cached(Volume(), path=tmp_path / "cache.sqlite")
