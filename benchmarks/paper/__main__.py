@@ -1,7 +1,7 @@
-"""Run ``python -m benchmarks.paper NAME [--size N] [--out FOLDER] ...``: a figure or table of the paper again.
+"""Run ``python -m benchmarks.paper NAME [--size N] [--out FOLDER] ...``: reproduce a figure or table of the paper.
 
 It prints the paper's numbers beside ours and writes ``NAME.png``, ``NAME.svg``, ``NAME.md`` and ``NAME.json``. What
-figures share is computed once; an interrupted command goes on where it stopped.
+figures share is computed once; an interrupted command resumes where it stopped.
 """
 
 import sys
@@ -34,7 +34,7 @@ TARGETS: dict[str, Callable[[Work], Outcome]] = {
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Make one figure or table; without a name show what there is."""
+    """Make one figure or table; without a name list them."""
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("--help", "-h", "help"):
         print(usage())
@@ -50,14 +50,14 @@ def main(args: Sequence[str] | None = None) -> None:
         outcome = TARGETS[name](work)
         path = write(name, outcome, settings, work.used, time.perf_counter() - started)
     except KeyboardInterrupt:
-        raise SystemExit("benchmarks.paper: interrupted; the same command goes on where it stopped") from None
+        raise SystemExit("benchmarks.paper: interrupted; the same command resumes where it stopped") from None
     except InputError as error:
         raise SystemExit(f"benchmarks.paper: {error}") from error
     print(f"\n{render(name, outcome)}\nin {path.parent}: {name}.png, .svg, .md, .json")
 
 
 def usage() -> str:
-    """Return what there is to make, one line each."""
+    """Return the names of all figures and tables, one line each."""
     texts = {name: (make.__doc__ or "").removeprefix("Return ") for name, make in TARGETS.items()}
     lines = [
         "usage: python -m benchmarks.paper NAME [--size N] [--out FOLDER] ...",

@@ -4,8 +4,8 @@ from benchmarks.paper.settings import Settings
 from benchmarks.paper.work import SHIPPED_HULL, Work
 
 _SMALL = (
-    "one step on each at four times the learning rate, which rises and falls, the space group's mean as baseline, no "
-    "gradient of the lattice, and energies cut to [-1, 2] eV/atom in the reward"
+    "one step a batch at four times the learning rate, which rises and falls, the space group's mean as baseline, no "
+    "gradient of the lattice, and energies clipped to [-1, 2] eV/atom in the reward"
 )
 
 
@@ -18,7 +18,7 @@ def about(work: Work) -> str:
     if settings.orb_file() is not None:
         potential = "Orb-v2"
     return (
-        f"Energies: {potential}, of crystals as drawn. Hull: {hull} (the paper: Alexandria's). Base model: "
+        f"Energies: {potential}, of crystals as sampled. Hull: {hull} (the paper: Alexandria's). Base model: "
         f"{settings.base} (the paper: trained on Alex-20). Training set, for space groups and novelty: "
         f"{settings.training_file().name} (the paper: Alex-20). Seed {settings.seed}."
     )

@@ -1,4 +1,4 @@
-"""Figures S1 to S3: the training set, and the validity of what models draw."""
+"""Figures S1 to S3: the training set, and the validity of model samples."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from benchmarks.paper.captions import about_rl
 from benchmarks.paper.outcome import Estimate, Outcome, percent
-from benchmarks.paper.plots import draw_bars
+from benchmarks.paper.plots import plot_bars
 from benchmarks.paper.work import Work
 from crystal_env.crystal import CrystalBatch
 from crystal_env.elements import SYMBOLS
@@ -26,9 +26,9 @@ def fig_s1(work: Work) -> Outcome:
     estimates = {
         "crystals of the training set": Estimate(len(crystals)),
         "space groups that occur": Estimate(int((counts > 0).sum())),
-        "share of P1 (%)": Estimate(100 * counts[0] / len(crystals)),
+        "fraction in P1 (%)": Estimate(100 * counts[0] / len(crystals)),
         "most common space group": Estimate(most),
-        "its share (%)": Estimate(100 * counts[most - 1] / len(crystals)),
+        "its fraction (%)": Estimate(100 * counts[most - 1] / len(crystals)),
     }
     return Outcome(_about(work), estimates, figure, {"counts": dict(enumerate(counts.tolist(), 1))})
 
@@ -59,7 +59,7 @@ def element_counts(crystals: CrystalBatch) -> NDArray[np.int64]:
 
 
 def fig_s3(work: Work) -> Outcome:
-    """Return the shares of structurally and compositionally valid crystals."""
+    """Return the fractions of structurally and compositionally valid crystals."""
     settings = work.settings
     size = settings.size or 1000
     names = {"mp20": "MP-20", **({} if settings.base == "mp20" else {"base": "Alex-20"}), "rl": "RL"}
@@ -72,7 +72,7 @@ def fig_s3(work: Work) -> Outcome:
     figure = Figure(figsize=(5.5, 3.5), layout="constrained")
     axes = figure.subplots()
     kinds = ("compositional", "structural")
-    draw_bars(
+    plot_bars(
         axes,
         list(kinds),
         {short: [found[kind, short].value or 0.0 for kind in kinds] for short in names.values()},

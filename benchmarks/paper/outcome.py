@@ -37,7 +37,7 @@ class Outcome:
         caption: what was done, and in what it differs from the paper.
         estimates: quantity -> ours. Those of `NUMBERS` stand beside the paper's, others below.
         figure: the picture.
-        data: what is drawn or listed, JSON-plain.
+        data: what the figure shows or the table lists, JSON-plain.
         table: a table in Markdown, for those that are tables.
     """
 
@@ -49,7 +49,7 @@ class Outcome:
 
 
 def percent(chosen: NDArray[np.bool_]) -> Estimate:
-    """Return the share (%) of what is true in (B,), with Wilson's interval."""
+    """Return the percentage of True in (B,), with Wilson's interval."""
     count, total = int(chosen.sum()), len(chosen)
     low, high = wilson(count, total)
     return Estimate(100 * count / total if total else None, 100 * low, 100 * high)

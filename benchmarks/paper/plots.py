@@ -1,4 +1,4 @@
-"""The panels of the figures, each on axes that it is given."""
+"""The panels of the figures, each drawn on the axes it is given."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,44 +8,50 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmarks.paper.published import MERIT, STABLE
+from benchmarks.paper.published import MIN_FOM, STABLE
 
-COLOURS = {"mp20": "0.6", "base": "tab:blue", "sft": "tab:green", "rl": "tab:orange", "merit": "tab:orange"}
-"""Model -> its colour in all figures."""
+COLOURS = {"mp20": "0.6", "base": "tab:blue", "sft": "tab:green", "rl": "tab:orange", "fom": "tab:orange"}
+"""Model -> its colour in all figures; others take the next one of matplotlib's cycle."""
 
 _SHOWN = (-0.5, 3.0)  # eV/atom
 
 
-def draw_energies(axes: Axes, energies: Mapping[str, NDArray[np.float64]], labels: Mapping[str, str]) -> None:
-    """Draw the histograms of energies above the hull (B,) in eV/atom, and the line of 0.1; end bins have the rest."""
+def plot_energies(axes: Axes, energies: Mapping[str, NDArray[np.float64]], labels: Mapping[str, str]) -> None:
+    """Plot histograms of energies above the hull (B,) in eV/atom and the line of 0.1; the end bins hold the rest."""
     for name, values in energies.items():
         shown = np.clip(values[np.isfinite(values)], *_SHOWN)
         bins = np.linspace(*_SHOWN, 71).tolist()
-        axes.hist(shown, bins, histtype="stepfilled", alpha=0.5, color=COLOURS[name], label=labels[name])
+        axes.hist(shown, bins, histtype="stepfilled", alpha=0.5, color=COLOURS.get(name), label=labels[name])
     axes.axvline(STABLE, color="tab:red", linestyle="--", linewidth=1)
     axes.set(xlabel="energy above hull (eV/atom)", ylabel="crystals")
     axes.legend(frameon=False, fontsize=8)
 
 
-def draw_merit(
+def plot_figures_of_merit(
     axes: Axes, points: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], labels: Mapping[str, str]
 ) -> None:
-    """Draw band gaps (B,) in eV over total dielectric constants (B,), and the line of equal merit."""
+    """Plot band gaps (B,) in eV over total dielectric constants (B,) and the line of equal figure of merit."""
     for name, (gap, dielectric) in points.items():
-        axes.scatter(dielectric, gap, s=6, alpha=0.5, linewidths=0, color=COLOURS[name], label=labels[name])
+        axes.scatter(dielectric, gap, s=6, alpha=0.5, linewidths=0, color=COLOURS.get(name), label=labels[name])
     line = np.linspace(10, 110, 200)
-    axes.plot(line, MERIT / line, color="black", linestyle="--", linewidth=0.9, label=f"merit {MERIT:g} eV")
+    axes.plot(
+        line, MIN_FOM / line, color="black", linestyle="--", linewidth=0.9, label=f"figure of merit {MIN_FOM:g} eV"
+    )
     axes.set(xlabel=r"$\epsilon_\mathrm{total}$", ylabel="$E_g$ (eV)", xlim=(0, 110), ylim=(-0.2, None))
     axes.legend(frameon=False, fontsize=8, markerscale=2)
 
 
-def draw_bars(
-    axes: Axes, groups: Sequence[str], shares: Mapping[str, Sequence[float]], intervals: Mapping[str, Any], ylabel: str
+def plot_bars(
+    axes: Axes,
+    groups: Sequence[str],
+    fractions: Mapping[str, Sequence[float]],
+    intervals: Mapping[str, Any],
+    ylabel: str,
 ) -> None:
-    """Draw shares (%) in groups of bars, one of each kind, with their intervals (low, high)."""
-    width = 0.8 / len(shares)
-    for place, (name, values) in enumerate(shares.items()):
-        x = np.arange(len(groups)) + (place - (len(shares) - 1) / 2) * width
+    """Plot fractions (%) in groups of bars, one of each kind, with their intervals (low, high)."""
+    width = 0.8 / len(fractions)
+    for place, (name, values) in enumerate(fractions.items()):
+        x = np.arange(len(groups)) + (place - (len(fractions) - 1) / 2) * width
         low, high = np.transpose(intervals[name])
         bars = np.array([np.subtract(values, low), np.subtract(high, values)]).clip(0)
         axes.bar(x, values, width, label=name, yerr=bars, error_kw={"elinewidth": 0.8}, capsize=2)

@@ -1,7 +1,7 @@
 """Numbers of the paper (Cao and Wang, arXiv:2504.02367v1), each with the place where it is printed.
 
-Figures are known by what their captions and the text say of them: curves, bars and points that are only drawn have no
-number here. Formulas are those of the text at hand, in which the thallium of some may have become titanium.
+Curves, bars and points that the paper only plots have no number here. Formulas are those of the text this file was made
+from, where the thallium of some may have become titanium.
 """
 
 import re
@@ -14,7 +14,7 @@ class Number(NamedTuple):
 
     Attributes:
         quantity: what it is, with its unit.
-        value: the number; None where the paper only draws or describes it, see ``source``.
+        value: the number; None where the paper only plots or describes it, see ``source``.
         source: where it is printed.
     """
 
@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
         formula: of the crystal.
         band_gap: in eV, predicted.
         dielectric_constant: the total one, predicted.
-        merit: their product in eV.
+        figure_of_merit: their product in eV.
         e_above_hull: in eV/atom, by Orb against Alexandria's hull.
         novel: whether Alex-20, the training set, does not have it.
         unlabelled: whether the DFPT data set does not have it.
@@ -39,35 +39,35 @@ class Candidate(NamedTuple):
     formula: str
     band_gap: float
     dielectric_constant: float
-    merit: float
+    figure_of_merit: float
     e_above_hull: float
     novel: bool
     unlabelled: bool
 
 
 class Known(NamedTuple):
-    """A row of Table S3: a candidate as it was drawn, and the structure of the training set.
+    """A row of Table S3: a candidate as sampled, and the structure of the training set.
 
     Attributes:
         formula: of the crystal.
         band_gap: in eV, predicted.
         dielectric_constant: the total one, predicted.
-        merit: their product in eV.
+        figure_of_merit: their product in eV.
         a: lattice constant of the primitive cell in Å.
         band_gap_eq: of the structure of the training set.
         dielectric_constant_eq: likewise.
-        merit_eq: likewise.
+        figure_of_merit_eq: likewise.
         a_eq: likewise.
     """
 
     formula: str
     band_gap: float
     dielectric_constant: float
-    merit: float
+    figure_of_merit: float
     a: float
     band_gap_eq: float
     dielectric_constant_eq: float
-    merit_eq: float
+    figure_of_merit_eq: float
     a_eq: float
 
 
@@ -80,7 +80,7 @@ _APPENDIX_D = "appendix D"
 STABLE = 0.1
 """Energy above the hull in eV/atom below which a crystal counts as stable (section III A)."""
 
-MERIT = 100.0
+MIN_FOM = 100.0
 """Figure of merit in eV of the dashed line in Fig. 6(a), and above which Table S2 lists crystals (section III B)."""
 
 SPACE_GROUPS = (1, 2, 6, 15, 38, 71, 119, 131, 143, 159, 187, 194, 204, 216)
@@ -90,8 +90,8 @@ names P1 and F-43m alone, the others are known from users of MatterGen."""
 DIELECTRIC_GROUP = 225
 """Fm-3m, the space group of Fig. 6 and Tables S2 and S3."""
 
-TAU, TAU_MERIT = 0.1, 15.0
-"""Coefficients of the divergence for stability in eV/atom and for the figure of merit in eV (Table S1)."""
+TAU, TAU_FOM = 0.1, 15.0
+"""KL coefficients for stability in eV/atom and for the figure of merit in eV (Table S1)."""
 
 TABLE_S2 = (
     Candidate("LiNdTi2F6", 4.54, 41.73, 189.54, 0.09, False, True),
@@ -127,7 +127,7 @@ TABLE_S2 = (
     Candidate("Cs2RbSrF6", 5.89, 17.22, 101.47, 0.09, False, True),
     Candidate("Cs3NdF6", 6.18, 16.33, 100.95, 0.04, False, True),
 )
-"""Dielectric materials of merit above 100 eV among 5,000 crystals, the best first."""
+"""Dielectric materials with a figure of merit above 100 eV among 5,000 crystals, the best first."""
 
 TABLE_S3 = (
     Known("LiNdTi2F6", 4.54, 41.73, 189.54, 6.23, 4.69, 41.92, 196.41, 6.23),
@@ -160,7 +160,7 @@ def elements(formula: str) -> set[str]:
     return set(re.findall("[A-Z][a-z]?", formula))
 
 
-def _share(element: str) -> float:
+def _fraction(element: str) -> float:
     return 100 * sum(element in elements(row.formula) for row in TABLE_S2) / len(TABLE_S2)
 
 
@@ -169,10 +169,10 @@ NUMBERS: dict[str, tuple[Number, ...]] = {
         Number("tau (eV/atom)", TAU, "Fig. 2 caption, Table S1"),
         Number("crystals of a step", 1000, "appendix A"),
         Number("optimiser steps between resampling", 3, "Table S1"),
-        Number("mean energy above hull, first steps (eV/atom)", None, "Fig. 2(a), drawn"),
-        Number("mean energy above hull, last steps (eV/atom)", None, "Fig. 2(a), drawn: 'steady improvement'"),
-        Number("KL from the base model, first steps (nats)", None, "Fig. 2(b), drawn"),
-        Number("KL from the base model, last steps (nats)", None, "Fig. 2(b), drawn: 'slightly increases'"),
+        Number("mean energy above hull, first steps (eV/atom)", None, "Fig. 2(a), plotted"),
+        Number("mean energy above hull, last steps (eV/atom)", None, "Fig. 2(a), plotted: 'steady improvement'"),
+        Number("KL from the base model, first steps (nats)", None, "Fig. 2(b), plotted"),
+        Number("KL from the base model, last steps (nats)", None, "Fig. 2(b), plotted: 'slightly increases'"),
     ),
     "fig3": (
         Number("crystals of each model", 1000, "section III A"),
@@ -185,11 +185,11 @@ NUMBERS: dict[str, tuple[Number, ...]] = {
     ),
     "fig4": (
         Number("crystals of a group and model", 1000, "section III A"),
-        Number("groups where RL has more stable ones", None, f"{_FIG4}, drawn: 'in most cases'"),
-        Number("groups where RL has more S.U.N. ones", None, f"{_FIG4}, drawn: 'in most cases'"),
-        Number("S.U.N. in P1 less S.U.N. in all groups, RL (%)", None, f"{_FIG4}, drawn: P1 is 'worst'"),
-        Number("stable in F-43m, RL less base (%)", None, f"{_FIG4}, drawn: 'increases'"),
-        Number("S.U.N. in F-43m, RL less base (%)", None, f"{_FIG4}, drawn: 'does not increase'"),
+        Number("groups where RL has more stable ones", None, f"{_FIG4}, plotted: 'in most cases'"),
+        Number("groups where RL has more S.U.N. ones", None, f"{_FIG4}, plotted: 'in most cases'"),
+        Number("S.U.N. in P1 less S.U.N. in all groups, RL (%)", None, f"{_FIG4}, plotted: P1 is 'worst'"),
+        Number("stable in F-43m, RL less base (%)", None, f"{_FIG4}, plotted: 'increases'"),
+        Number("S.U.N. in F-43m, RL less base (%)", None, f"{_FIG4}, plotted: 'does not increase'"),
     ),
     "fig5": (
         Number("S.U.N., MP-20 (%)", 2.6, _FIG5),
@@ -198,33 +198,35 @@ NUMBERS: dict[str, tuple[Number, ...]] = {
         Number("S.U.N., RL (%)", 21.6, _FIG5),
     ),
     "fig6": (
-        Number("tau (eV)", TAU_MERIT, "Table S1"),
+        Number("tau (eV)", TAU_FOM, "Table S1"),
         Number("points shown of each model", 1000, "Fig. 6 caption"),
-        Number("line of constant merit (eV)", MERIT, "Fig. 6 caption"),
-        Number("mean merit, base (eV)", None, "Fig. 6(a), drawn"),
-        Number("mean merit, RL (eV)", None, "Fig. 6(a), drawn: 'significantly improves'"),
-        Number("merit above 100 eV, base (%)", None, "Fig. 6(a), drawn"),
-        Number("merit above 100 eV, RL (%)", None, "Fig. 6(a), drawn"),
-        Number("stable, base (%)", None, "Fig. 6(b), drawn"),
-        Number("stable, RL (%)", None, "Fig. 6(b), drawn: 'not significantly affected'"),
+        Number("line of constant figure of merit (eV)", MIN_FOM, "Fig. 6 caption"),
+        Number("mean figure of merit, base (eV)", None, "Fig. 6(a), plotted"),
+        Number("mean figure of merit, RL (eV)", None, "Fig. 6(a), plotted: 'significantly improves'"),
+        Number("figure of merit above 100 eV, base (%)", None, "Fig. 6(a), plotted"),
+        Number("figure of merit above 100 eV, RL (%)", None, "Fig. 6(a), plotted"),
+        Number("stable, base (%)", None, "Fig. 6(b), plotted"),
+        Number("stable, RL (%)", None, "Fig. 6(b), plotted: 'not significantly affected'"),
         Number("S.U.N., base (%)", 5.1, "section III B"),
     ),
     "table_s2": (
-        Number("crystals drawn", 5000, "section III B"),
-        Number("seconds to draw them", 276, "section III B, one A100"),
+        Number("crystals sampled", 5000, "section III B"),
+        Number("seconds to sample them", 276, "section III B, one A100"),
         Number("rows", 32, "Table S2"),
         Number("rows not in the training set", 11, "section III B, Table S2"),
         Number("rows in the DFPT data", 2, "appendix E, Table S2"),
-        Number("highest merit (eV)", 189.54, "Table S2"),
-        Number("median merit (eV)", median(row.merit for row in TABLE_S2), "Table S2, computed"),
-        Number("rows with fluorine (%)", _share("F"), "Table S2, computed; section III B: 'many are fluoride'"),
-        Number("rows with caesium (%)", _share("Cs"), "Table S2, computed; section III B: 'many are composed of Cs'"),
+        Number("highest figure of merit (eV)", 189.54, "Table S2"),
+        Number("median figure of merit (eV)", median(row.figure_of_merit for row in TABLE_S2), "Table S2, computed"),
+        Number("rows with fluorine (%)", _fraction("F"), "Table S2, computed; section III B: 'many are fluoride'"),
+        Number(
+            "rows with caesium (%)", _fraction("Cs"), "Table S2, computed; section III B: 'many are composed of Cs'"
+        ),
     ),
     "table_s3": (
         Number("rows", 21, "Table S3"),
         Number(
-            "median deviation of the merit from the known (%)",
-            100 * median(abs(row.merit / row.merit_eq - 1) for row in TABLE_S3),
+            "median deviation of the figure of merit from the known (%)",
+            100 * median(abs(row.figure_of_merit / row.figure_of_merit_eq - 1) for row in TABLE_S3),
             "Table S3, computed",
         ),
         Number(
@@ -235,28 +237,28 @@ NUMBERS: dict[str, tuple[Number, ...]] = {
     ),
     "fig_s1": (
         Number("crystals of the training set", 1.04e6, "appendix B: 80 % of 'more than 1.3 million'"),
-        Number("space groups that occur", None, "Fig. S1, drawn"),
-        Number("share of P1 (%)", None, "Fig. S1, drawn"),
-        Number("most common space group", None, "Fig. S1, drawn"),
+        Number("space groups that occur", None, "Fig. S1, plotted"),
+        Number("fraction in P1 (%)", None, "Fig. S1, plotted"),
+        Number("most common space group", None, "Fig. S1, plotted"),
     ),
     "fig_s2": (
         Number("crystals of the training set", 1.04e6, "appendix B: 80 % of 'more than 1.3 million'"),
-        Number("elements that occur", None, "Fig. S2, drawn"),
-        Number("crystals with oxygen (%)", None, "Fig. S2, drawn"),
+        Number("elements that occur", None, "Fig. S2, plotted"),
+        Number("crystals with oxygen (%)", None, "Fig. S2, plotted"),
     ),
     "fig_s3": (
-        Number("structurally valid, MP-20 (%)", None, "Fig. S3, drawn"),
-        Number("structurally valid, Alex-20 (%)", None, "Fig. S3, drawn"),
-        Number("structurally valid, RL (%)", None, "Fig. S3, drawn: 'improves'"),
-        Number("compositionally valid, MP-20 (%)", None, "Fig. S3, drawn"),
-        Number("compositionally valid, Alex-20 (%)", None, "Fig. S3, drawn"),
-        Number("compositionally valid, RL (%)", None, "Fig. S3, drawn: 'improves'"),
+        Number("structurally valid, MP-20 (%)", None, "Fig. S3, plotted"),
+        Number("structurally valid, Alex-20 (%)", None, "Fig. S3, plotted"),
+        Number("structurally valid, RL (%)", None, "Fig. S3, plotted: 'improves'"),
+        Number("compositionally valid, MP-20 (%)", None, "Fig. S3, plotted"),
+        Number("compositionally valid, Alex-20 (%)", None, "Fig. S3, plotted"),
+        Number("compositionally valid, RL (%)", None, "Fig. S3, plotted: 'improves'"),
     ),
     "fig_s4": (
         Number("structures", 7000, f"{_APPENDIX_D}: '~7,000'"),
-        Number("share of test structures (%)", 10, f"{_APPENDIX_D}: 8:1:1"),
+        Number("fraction in the test set (%)", 10, f"{_APPENDIX_D}: 8:1:1"),
         Number("highest constant", 100, f"{_APPENDIX_D}: components in [-10, 100]"),
-        Number("mean absolute error, test", None, "Fig. S4, drawn"),
+        Number("mean absolute error, test", None, "Fig. S4, plotted"),
         Number("mean error, test", None, f"Fig. S4, drawn; {_APPENDIX_D}: 'often underestimating'"),
         Number("underestimated, test (%)", None, f"Fig. S4, drawn; {_APPENDIX_D}: 'often underestimating'"),
     ),

@@ -1,4 +1,4 @@
-"""The settings that all figures and tables share, and the files that stand in for the paper's."""
+"""The settings that all figures and tables share, and the files used in place of the paper's."""
 
 import os
 from dataclasses import dataclass
@@ -12,42 +12,45 @@ from rewards.property import BAND_GAP_MODEL
 _GAP_FOLDER = "MEGNet-MP-2019.4.1-BandGap-mfi"
 _HULL, _ELEMENTS = "mp_hull_reference.csv.gz", "mp_elemental_reference_entries_2023-02-07.json.gz"
 _TRAINING, _VALIDATION = "mp20_train.csv.gz", "mp20_val.csv.gz"
+_NAMES = {"mp20", "base", "rl", "sft", "fom"}  # of models
 _TARGETS = "mp_dielectric_targets.csv.gz"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How large, with which models, and where to.
+    """How many crystals, of which models, and where the results go.
 
     Attributes:
-        size: crystals that are drawn of each model (of each group of it, in fig4; read of the training set, in fig_s1
-            and fig_s2); by default what takes minutes on one core.
-        out: folder of the pictures, tables and numbers.
-        cache: folder of what figures share: crystals, energies, trained models; by default in the user's cache.
-        base: the base model, a name or a path, such as the paper's own checkpoint after ``crystalgen convert``.
-        setting: of reinforcement: ``"paper"`` for Table S1, which wants batches of 1,000, or ``"small"``, which learns
+        size: Crystals sampled from each model (fig4: in each space group; fig_s1, fig_s2: read from the training
+            set). The default takes minutes on one core.
+        out: Folder for pictures, tables and numbers.
+        cache: Folder of what figures share: crystals, energies, trained models. By default in the user's cache.
+        base: Base model: a name, or a path such as the paper's checkpoint after ``crystalgen convert``.
+        setting: Preset of reinforcement: ``"paper"`` (Table S1, needs batches of 1,000) or ``"best"``, which learns
             from few crystals.
-        iterations: of reinforcement; the paper has 100 to 200.
-        batch_size: crystals of an iteration; the paper has 1,000.
-        sft_samples: crystals drawn for supervised fine-tuning; the paper has 10,000.
-        sft_relax: relax these before the stable ones are chosen, as the paper does, by CHGNet; seconds a crystal.
-        epochs: most passes over the data of the dielectric constant.
-        training: structures that the base model was trained on, a CSV file with a column ``cif``; by default MP-20's.
-        hull: a hull's name or file; by default that of ``mp_hull_reference.csv.gz`` in the data folder, else the
-            shipped one.
-        orb_weights: checkpoint of Orb-v2, by default ``orb-v2*.ckpt`` in $CRYSTALGEN_MODELS; CHGNet takes its place
-            where there is none.
-        dielectric_model: model of the dielectric constant, by default one that is trained here.
-        gap_model: model of the band gap, by default MEGNet's.
-        seed: of everything random.
-        n_jobs: processes that compare structures.
+        iterations: Iterations of reinforcement; the paper has 100 to 200.
+        batch_size: Crystals in an iteration; the paper has 1,000.
+        sft_samples: Crystals sampled for supervised fine-tuning; the paper has 10,000.
+        sft_relax: Relax these with CHGNet before the stable ones are selected, as in the paper; seconds a crystal.
+        epochs: Maximum number of passes over the data of the dielectric constant.
+        training: Training set of the base model: a CSV file with a column ``cif``. By default MP-20's.
+        hull: Name or file of the convex hull. By default that of ``mp_hull_reference.csv.gz`` in the data folder, else
+            the shipped one.
+        orb_weights: Checkpoint of Orb-v2, by default ``orb-v2*.ckpt`` in $CRYSTALGEN_MODELS. Without it, CHGNet.
+        dielectric_model: Model of the dielectric constant. By default one is trained.
+        gap_model: Model of the band gap. By default MEGNet's.
+        max_dielectric: Largest dielectric constant that is accepted. By default any.
+        runs: Finished runs of reinforcement that fig6 compares with the base model; table_s2 and table_s3 are of the
+            first. By default one run is trained.
+        seed: Seed of all random numbers.
+        n_jobs: Processes that compare structures.
     """
 
     size: int | None = None
     out: Path = Path("runs/paper")
     cache: Path | None = None
     base: str = "mp20"
-    setting: Literal["small", "paper"] = "small"
+    setting: Literal["best", "paper"] = "best"
     iterations: int = 24
     batch_size: int = 250
     sft_samples: int = 1000
@@ -58,6 +61,8 @@ class Settings:
     orb_weights: Path | None = None
     dielectric_model: Path | None = None
     gap_model: str | None = None
+    max_dielectric: float | None = None
+    runs: tuple[Path, ...] = ()
     seed: int = 0
     n_jobs: int = 1
 
@@ -66,6 +71,13 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
+        for run in self.runs:
+            if not (run / "model").is_dir():
+                raise InputError(f"runs must be folders of finished runs, and {run} has no model")
+        if len({run.name for run in self.runs} - _NAMES) < len(self.runs):
+            raise InputError(
+                f"runs must have different names, none of {sorted(_NAMES)}, got {list(map(str, self.runs))}"
+            )
         if self.seed < 0:
             raise InputError(f"seed must be at least 0, got {self.seed}")
 
@@ -78,7 +90,7 @@ class Settings:
         return _existing(data_folder() / _TRAINING if self.training is None else self.training, "training")
 
     def hull_files(self) -> tuple[Path, Path] | None:
-        """Return the files of formation energies and of the elements' entries, None where they are not there."""
+        """Return the files of formation energies and of the elements' entries, None where one is missing."""
         files = data_folder() / _HULL, data_folder() / _ELEMENTS
         return files if all(file.is_file() for file in files) else None
 

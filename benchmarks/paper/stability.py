@@ -14,7 +14,7 @@ from agents.training.run_folder import RunFolder
 from benchmarks.metrics.sample import fixed_order
 from benchmarks.paper.captions import about, about_rl
 from benchmarks.paper.outcome import Estimate, Outcome, mean, percent
-from benchmarks.paper.plots import draw_bars, draw_energies
+from benchmarks.paper.plots import plot_bars, plot_energies
 from benchmarks.paper.published import SPACE_GROUPS, STABLE, TAU
 from benchmarks.paper.work import Work
 from crystal_env.crystal import CrystalBatch
@@ -25,8 +25,8 @@ _TIMED = 100  # crystals
 _NAMES = {"mp20": "MP-20", "base": "Alex-20", "sft": "SFT", "rl": "RL"}
 
 
-class Verdicts(NamedTuple):
-    """Which of B crystals are stable, and which are stable, unique and novel.
+class SunFlags(NamedTuple):
+    """Which of B crystals are stable, and which are stable, unique and novel (S.U.N.).
 
     Attributes:
         stable (B,): below 0.1 eV/atom above the hull.
@@ -37,15 +37,15 @@ class Verdicts(NamedTuple):
     sun: NDArray[np.bool_]
 
 
-def judge(crystals: CrystalBatch, energies: NDArray[np.float64], training: Reference, n_jobs: int = 1) -> Verdicts:
-    """Return who is stable and S.U.N., as section III A defines it.
+def sun_flags(crystals: CrystalBatch, energies: NDArray[np.float64], training: Reference, n_jobs: int = 1) -> SunFlags:
+    """Return which crystals are stable and which are S.U.N., as section III A defines it.
 
-    Crystals are gone through by energy, then by their text, so that the lowest of equal structures counts.
+    Crystals are ordered by energy, then by their text, so that the lowest of equal structures counts.
 
     Args:
         crystals: B crystals.
-        energies: (B,) energies above the hull in eV/atom, NaN where there is none.
-        training: crystals that are not novel.
+        energies: (B,) energies above the hull in eV/atom, NaN without one.
+        training: crystals against which novelty is measured.
         n_jobs: processes that compare structures.
     """
     stable, sun = energies < STABLE, np.zeros(len(crystals), bool)  # NaN is not
@@ -53,11 +53,11 @@ def judge(crystals: CrystalBatch, energies: NDArray[np.float64], training: Refer
     rows = rows[fixed_order(crystals[rows], energies[rows])]
     first = rows[structure_labels(crystals[rows], n_jobs=n_jobs) == np.arange(len(rows))]
     sun[first] = ~training.contains(crystals[first], n_jobs=n_jobs)
-    return Verdicts(stable, sun)
+    return SunFlags(stable, sun)
 
 
 def fig2(work: Work) -> Outcome:
-    """Return energy above the hull and divergence from the base model by training step."""
+    """Return energy above the hull and KL divergence from the base model by training step."""
     history = RunFolder(work.rl_run()).history()
     steps, energy, divergence = curves(history)
     figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -82,7 +82,7 @@ def fig2(work: Work) -> Outcome:
         "stable, last steps (%)": Estimate(100 * float(np.mean([e["rollout/success_share"] for e in history[-few:]]))),
     }
     caption = (
-        f"{about(work)} {about_rl(work.settings)} First and last steps are means of {few}. Energies are cut to "
+        f"{about(work)} {about_rl(work.settings)} First and last steps are means of {few}. Energies are clipped to "
         "±10 eV/atom, and a crystal that cannot be scored counts 10, as in the paper's code."
     )
     data = {"step": steps.tolist(), "e_above_hull": energy.tolist(), "kl": divergence.tolist()}
@@ -90,8 +90,8 @@ def fig2(work: Work) -> Outcome:
 
 
 def curves(history: list[dict[str, float]]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return steps, mean energies above the hull (eV/atom) and divergences (nats) of a history of n iterations."""
-    names = ("step", "terms/cut", "rollout/kl")
+    """Return steps, mean energies above the hull (eV/atom) and KL divergences (nats) of a history of n iterations."""
+    names = ("step", "terms/clipped", "rollout/kl")
     steps, energy, divergence = (np.array([entry[name] for entry in history]) for name in names)
     return steps, energy, divergence
 
@@ -99,32 +99,34 @@ def curves(history: list[dict[str, float]]) -> tuple[NDArray[np.float64], NDArra
 def fig3(work: Work) -> Outcome:
     """Return the energies above the hull of base model and fine-tuned model."""
     size = work.settings.size or 1000
-    energies, verdicts = _sampled(work, ("base", "rl"), size)
+    energies, flags = _sampled(work, ("base", "rl"), size)
     labels = {"base": "pre-trained", "rl": "RL fine-tuned"}
     figure = Figure(figsize=(5, 3.8), layout="constrained")
-    shares = {name: f"{labels[name]}: {verdict.stable.mean():.1%} stable" for name, verdict in verdicts.items()}
-    draw_energies(figure.subplots(), energies, shares)
+    fractions = {name: f"{labels[name]}: {flag.stable.mean():.1%} stable" for name, flag in flags.items()}
+    plot_energies(figure.subplots(), energies, fractions)
     estimates: dict[str, Estimate] = {"crystals of each model": Estimate(size)}
     for name, short in (("base", "base"), ("rl", "RL")):
-        values, verdict = energies[name], verdicts[name]
-        speed = drawing_speed(work.model(name), work.groups)
+        values, flag = energies[name], flags[name]
+        speed = sampling_speed(work.model(name), work.groups)
         estimates |= {
-            f"stable, {short} (%)": percent(verdict.stable),
-            f"S.U.N., {short} (%)": percent(verdict.sun),
-            f"S.U.N. per second, {short}": Estimate(speed * float(verdict.sun.mean())),
+            f"stable, {short} (%)": percent(flag.stable),
+            f"S.U.N., {short} (%)": percent(flag.sun),
+            f"S.U.N. per second, {short}": Estimate(speed * float(flag.sun.mean())),
             f"crystals per second, {short}": Estimate(speed),
             f"scored, {short} (%)": percent(np.isfinite(values)),
             f"more than 0.2 eV/atom below the hull, {short} (%)": percent(values < _DEEP),
             f"mean energy above hull of the scored, {short} (eV/atom)": mean(values[np.isfinite(values)]),
         }
     data = {"e_above_hull": {name: _plain(values) for name, values in energies.items()}}
-    caption = f"{about(work)} {about_rl(work.settings)} Speeds are those of drawing {_TIMED} crystals on this machine. "
+    caption = (
+        f"{about(work)} {about_rl(work.settings)} Speeds are those of sampling {_TIMED} crystals on this machine. "
+    )
     caption += "The end bins hold the rest."
     return Outcome(caption, estimates, figure, data)
 
 
-def drawing_speed(model: CrystalFormer, groups: Any) -> float:
-    """Return how many crystals a second a model draws, at its best of three times."""
+def sampling_speed(model: CrystalFormer, groups: Any) -> float:
+    """Return how many crystals a model samples per second, the best of three runs."""
     times = []
     for _ in range(3):
         started = time.perf_counter()
@@ -134,11 +136,11 @@ def drawing_speed(model: CrystalFormer, groups: Any) -> float:
 
 
 def fig4(work: Work) -> Outcome:
-    """Return the shares of stable and S.U.N. crystals in 14 space groups."""
+    """Return the fractions of stable and S.U.N. crystals in 14 space groups."""
     size, models = work.settings.size or 50, ("base", "rl")
-    verdicts = {name: _by_group(work, name, size) for name in models}
+    flags = {name: _by_group(work, name, size) for name in models}
     counts = {
-        f"{kind}, {name}": [getattr(verdict, kind) for verdict in verdicts[name]]
+        f"{kind}, {name}": [getattr(flag, kind) for flag in flags[name]]
         for kind in ("stable", "sun")
         for name in models
     }
@@ -147,8 +149,8 @@ def fig4(work: Work) -> Outcome:
     figure = Figure(figsize=(11, 6), layout="constrained")
     for axes, kind, label in zip(figure.subplots(2, 1), ("stable", "sun"), ("stable (%)", "S.U.N. (%)"), strict=True):
         parts = {long: found[f"{kind}, {name}"] for name, long in zip(models, ("pre-trained", "RL"), strict=True)}
-        shares = {key: [e.value or 0.0 for e in estimates] for key, estimates in parts.items()}
-        draw_bars(axes, names, shares, {key: [(e.low, e.high) for e in part] for key, part in parts.items()}, label)
+        fractions = {key: [e.value or 0.0 for e in estimates] for key, estimates in parts.items()}
+        plot_bars(axes, names, fractions, {key: [(e.low, e.high) for e in part] for key, part in parts.items()}, label)
         axes.legend(frameon=False)
     data = {"space_groups": list(SPACE_GROUPS)}
     data |= {key: [int(chosen.sum()) for chosen in groups] for key, groups in counts.items()}
@@ -156,70 +158,74 @@ def fig4(work: Work) -> Outcome:
 
 
 def group_estimates(counts: dict[str, list[NDArray[np.bool_]]], size: int) -> dict[str, Estimate]:
-    """Return the quantities that the text tells of Fig. 4.
+    """Return the quantities that the text states about Fig. 4.
 
     Args:
-        counts: "stable, base", "stable, rl", "sun, base", "sun, rl" -> who is, (size,) for each of the 14 groups.
+        counts: "stable, base", "stable, rl", "sun, base", "sun, rl" -> flags (size,) for each of the 14 groups.
         size: crystals of each group and model.
     """
-    share = {key: 100 * np.array([chosen.mean() for chosen in groups]) for key, groups in counts.items()}
+    fraction = {key: 100 * np.array([chosen.mean() for chosen in groups]) for key, groups in counts.items()}
     p1, f43m = SPACE_GROUPS.index(1), SPACE_GROUPS.index(216)
     return {
         "crystals of a group and model": Estimate(size),
-        "groups where RL has more stable ones": Estimate(int((share["stable, rl"] > share["stable, base"]).sum())),
-        "groups where RL has more S.U.N. ones": Estimate(int((share["sun, rl"] > share["sun, base"]).sum())),
-        "S.U.N. in P1 less S.U.N. in all groups, RL (%)": Estimate(
-            float(share["sun, rl"][p1] - share["sun, rl"].mean())
+        "groups where RL has more stable ones": Estimate(
+            int((fraction["stable, rl"] > fraction["stable, base"]).sum())
         ),
-        "stable in F-43m, RL less base (%)": Estimate(float(share["stable, rl"][f43m] - share["stable, base"][f43m])),
-        "S.U.N. in F-43m, RL less base (%)": Estimate(float(share["sun, rl"][f43m] - share["sun, base"][f43m])),
+        "groups where RL has more S.U.N. ones": Estimate(int((fraction["sun, rl"] > fraction["sun, base"]).sum())),
+        "S.U.N. in P1 less S.U.N. in all groups, RL (%)": Estimate(
+            float(fraction["sun, rl"][p1] - fraction["sun, rl"].mean())
+        ),
+        "stable in F-43m, RL less base (%)": Estimate(
+            float(fraction["stable, rl"][f43m] - fraction["stable, base"][f43m])
+        ),
+        "S.U.N. in F-43m, RL less base (%)": Estimate(float(fraction["sun, rl"][f43m] - fraction["sun, base"][f43m])),
         **{f"{key}, all groups (%)": percent(np.concatenate(groups)) for key, groups in counts.items()},
     }
 
 
 def fig5(work: Work) -> Outcome:
-    """Return the S.U.N. shares by pre-training data and ways of fine-tuning, space groups weighted as in the data."""
+    """Return the S.U.N. fractions by pre-training data and fine-tuning, space groups weighted as in the data."""
     settings = work.settings
     size = settings.size or 1000
     bases = ("mp20",) if settings.base == "mp20" else ("mp20", "base")
-    _, verdicts = _sampled(work, (*bases, "sft", "rl"), size)
-    found = {name: percent(verdict.sun) for name, verdict in verdicts.items()}
+    _, flags = _sampled(work, (*bases, "sft", "rl"), size)
+    found = {name: percent(flag.sun) for name, flag in flags.items()}
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     heights = [found[name].value or 0.0 for name in found]
     intervals = [(estimate.low, estimate.high) for estimate in found.values()]
-    draw_bars(axes, [_NAMES[name] for name in found], {"ours": heights}, {"ours": intervals}, "weighted S.U.N. (%)")
+    plot_bars(axes, [_NAMES[name] for name in found], {"ours": heights}, {"ours": intervals}, "weighted S.U.N. (%)")
     estimates = {f"S.U.N., {short} (%)": found.get(name, Estimate(None)) for name, short in _NAMES.items()}
-    estimates |= {f"stable, {_NAMES[name]} (%)": percent(verdict.stable) for name, verdict in verdicts.items()}
+    estimates |= {f"stable, {_NAMES[name]} (%)": percent(flag.stable) for name, flag in flags.items()}
     relaxed = "relaxed by CHGNet" if settings.sft_relax else "not relaxed"
     caption = (
         f"{about(work)} {about_rl(settings)} {size} crystals of each model (the paper: 1,000). SFT: on the stable ones "
         f"of {settings.sft_samples} crystals, {relaxed} (the paper: 10,000, relaxed), all else as in appendix A. "
         "Fine-tuned is the base model."
     )
-    data = {name: {"stable": int(v.stable.sum()), "sun": int(v.sun.sum()), "of": size} for name, v in verdicts.items()}
+    data = {name: {"stable": int(v.stable.sum()), "sun": int(v.sun.sum()), "of": size} for name, v in flags.items()}
     return Outcome(caption, estimates, figure, data)
 
 
 def _sampled(
     work: Work, names: tuple[str, ...], size: int
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, Verdicts]]:
-    """Return energies and verdicts of crystals of models, in the space groups of the training set."""
-    energies, verdicts = {}, {}
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, SunFlags]]:
+    """Return energies and flags of samples of models, in the space groups of the training set."""
+    energies, flags = {}, {}
     for name in names:
         crystals = work.crystals(name, size)
         energies[name] = work.energies(crystals, name)
-        verdicts[name] = judge(crystals, energies[name], work.training, work.settings.n_jobs)
-    return energies, verdicts
+        flags[name] = sun_flags(crystals, energies[name], work.training, work.settings.n_jobs)
+    return energies, flags
 
 
-def _by_group(work: Work, name: str, size: int) -> list[Verdicts]:
-    """Return the verdicts on crystals of a model in each of the 14 groups."""
-    bar = tqdm(SPACE_GROUPS, desc=f"{name}: drawing", unit="group")
+def _by_group(work: Work, name: str, size: int) -> list[SunFlags]:
+    """Return the flags on crystals of a model in each of the 14 groups."""
+    bar = tqdm(SPACE_GROUPS, desc=f"{name}: sampling", unit="group")
     parts = [work.crystals(name, size, group, progress=False) for group in bar]
     energies = np.split(work.energies(CrystalBatch.concatenate(parts), name), len(parts))
     pairs = tqdm(list(zip(parts, energies, strict=True)), desc=f"{name}: S.U.N.", unit="group")
-    return [judge(crystals, energy, work.training, work.settings.n_jobs) for crystals, energy in pairs]
+    return [sun_flags(crystals, energy, work.training, work.settings.n_jobs) for crystals, energy in pairs]
 
 
 def _plain(values: NDArray[np.float64]) -> list[float | None]:

@@ -9,7 +9,7 @@ class StableDielectric(WeightedProduct):
     """The geometric mean of the figure of merit over 100 eV and a sigmoid of the energy above the hull.
 
     The sigmoid falls from 0.95 at the hull to 0.05 at 0.4 eV/atom. Energies more than 0.2 eV/atom below the hull are
-    not believed. See `WeightedProduct` for the terms.
+    not accepted. See `WeightedProduct` for the terms.
 
     Args:
         models: arguments of `DielectricFoM`.
@@ -17,7 +17,7 @@ class StableDielectric(WeightedProduct):
 
     def __init__(self, **models: Any) -> None:
         stability = Sigmoid(EnergyAboveHull(max_depth=0.2), low=0.4, high=0.0, of="e_above_hull")
-        super().__init__({"merit": Affine(DielectricFoM(**models), 0.01, floor=0.0), "stability": stability}, floor=0.0)
+        super().__init__({"fom": Affine(DielectricFoM(**models), 0.01, floor=0.0), "stability": stability}, floor=0.0)
 
 
 class DiverseDielectric(Diversity):

@@ -1,7 +1,7 @@
-"""What the figures share: models, crystals and what they are worth, computed when first asked for and kept on disk.
+"""Models, crystals and scores that several figures share, computed with their first use and kept on disk.
 
-Everything is known by what it was made from, so figures of other settings may use the same folder, and an interrupted
-command goes on where it stopped: crystals are kept in chunks, energies one by one, trainings with their state.
+Every file is named by what it was made from, so figures with other settings may use the same folder, and an interrupted
+command resumes where it stopped: crystals are kept in chunks, energies one by one, trainings with their state.
 """
 
 import json
@@ -20,7 +20,7 @@ from agents import CrystalFormer, FinetuneConfig, TrainConfig, finetune
 from agents.crystalformer.config import GroupChoice
 from benchmarks.harness.provenance import chgnet_digest, file_digest
 from benchmarks.metrics.sample import energies_above_hull
-from benchmarks.paper.published import DIELECTRIC_GROUP, TAU, TAU_MERIT
+from benchmarks.paper.published import DIELECTRIC_GROUP, TAU, TAU_FOM
 from benchmarks.paper.settings import Settings
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
@@ -34,24 +34,24 @@ if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
 
 CHUNK = 50
-"""Crystals that are drawn together and kept in one file."""
+"""Crystals that are sampled together and kept in one file."""
 
 SHIPPED_HULL = "mp20-chgnet"
 """The hull where the data folder has no file for one."""
 
 _TARGET = "diel_total_target"
-_SMALL = {"learning_rate": 4e-4, "warmup": 5, "schedule": "linear", "n_epochs": 1, "baseline": "group"}
+_BEST = {"learning_rate": 4e-4, "warmup": 5, "schedule": "linear", "n_epochs": 1, "baseline": "group"}
 
 
 class PaperEnergy(EnergyAboveHull):
-    """Minus the energy above the hull, by Orb-v2 with the Materials Project's corrections where its weights are there.
+    """Minus the energy above the hull, by Orb-v2 with the Materials Project's corrections where its weights are given.
 
-    The term ``cut`` is the energy above the hull cut to ±10 eV/atom, 10 for what cannot be scored, whose mean is the
-    paper's Fig. 2(a); the others are those of `rewards.EnergyAboveHull`.
+    The term ``clipped`` is the energy above the hull clipped to ±10 eV/atom, 10 for a failed crystal; its mean is the
+    paper's Fig. 2(a). The other terms are those of `rewards.EnergyAboveHull`.
 
     Args:
         hull: see `rewards.EnergyAboveHull`.
-        weights: checkpoint of Orb-v2; CHGNet takes its place without.
+        weights: checkpoint of Orb-v2; without one CHGNet is used.
     """
 
     def __init__(self, hull: str, weights: str | None = None) -> None:
@@ -61,7 +61,7 @@ class PaperEnergy(EnergyAboveHull):
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals."""
         total, terms, failures = super().__call__(crystals)
-        return RewardResult(total, {**terms, "cut": -total}, failures)
+        return RewardResult(total, {**terms, "clipped": -total}, failures)
 
 
 class Work:
@@ -69,17 +69,17 @@ class Work:
 
     Args:
         settings: sizes, models and folders.
-        energy: takes the place of the reward with the term ``e_above_hull``, in tests.
-        merit: takes the place of the figure of merit, in tests.
+        energy: a reward with the term ``e_above_hull``, by default `PaperEnergy`.
+        fom: a reward with the terms ``band_gap`` and ``dielectric_constant``, by default `rewards.DielectricFoM`.
 
     Attributes:
         used: name -> SHA-256 of the models and files that have been used so far.
     """
 
-    def __init__(self, settings: Settings, energy: Reward | None = None, merit: Reward | None = None) -> None:
+    def __init__(self, settings: Settings, energy: Reward | None = None, fom: Reward | None = None) -> None:
         self.settings, self.folder = settings, settings.cache_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._energy, self._merit = energy, merit
+        self._energy, self._fom = energy, fom
         self.used: dict[str, str] = {}
         self._models: dict[str, CrystalFormer] = {}
         self._digests: dict[str, str] = {}
@@ -109,21 +109,30 @@ class Work:
         return {"reward": "benchmarks.paper.work:PaperEnergy", "reward_kwargs": kwargs}
 
     @cached_property
-    def merit_models(self) -> dict[str, Any]:
+    def fom_models(self) -> dict[str, Any]:
         """Arguments of `rewards.DielectricFoM`; the model of the dielectric constant is trained with the first use."""
-        dielectric = self.settings.dielectric_model or self.dielectric_run() / "model"
-        return {"dielectric_model": str(dielectric), "gap_model": self.settings.gap()}
+        dielectric, limit = (
+            self.settings.dielectric_model or self.dielectric_run() / "model",
+            self.settings.max_dielectric,
+        )
+        models = {"dielectric_model": str(dielectric), "gap_model": self.settings.gap()}
+        return models if limit is None else {**models, "max_dielectric": limit}
+
+    @cached_property
+    def fom_names(self) -> tuple[str, ...]:
+        """Names of the models that are fine-tuned on the figure of merit: one at least."""
+        return tuple(run.name for run in self.settings.runs) or ("fom",)
 
     @cached_property
     def training(self) -> Reference:
-        """The training set, in which crystals that are novel are not."""
+        """The training set, against which novelty is measured."""
         file = self.settings.training_file()
         self.used[file.name] = file_digest(file)
         return Reference(load_crystals(file, n_jobs=self.settings.n_jobs).crystals)
 
     @cached_property
     def labelled(self) -> Reference:
-        """The crystals whose total dielectric constant the data have."""
+        """The crystals with a total dielectric constant in the data."""
         from rewards.property_training.data import load_property_data
 
         structures, targets = self.settings.dielectric_data()
@@ -138,14 +147,15 @@ class Work:
         return tuple(np.bincount(self.training.crystals.G, minlength=231)[1:].astype(float).tolist())
 
     def model(self, name: str) -> CrystalFormer:
-        """Return a model: ``"mp20"``, ``"base"``, or, trained with the first use, ``"rl"``, ``"sft"`` or ``"merit"``.
+        """Return a model by its name: ``"mp20"``, ``"base"``, a run of the settings, or one trained with the first use.
 
         ``"rl"`` is fine-tuned by reinforcement on the energy above the hull, ``"sft"`` by likelihood on its own stable
-        crystals, ``"merit"`` by reinforcement on the figure of merit in space group 225.
+        crystals, ``"fom"`` by reinforcement on the figure of merit in space group 225.
         """
         if name not in self._models:
             source: dict[str, Any] = {"mp20": lambda: "mp20", "base": lambda: self.settings.base}
-            source |= {"rl": self.rl_run, "merit": self.merit_run, "sft": self.sft_run}
+            source |= {"rl": self.rl_run, "fom": self.fom_run, "sft": self.sft_run}
+            source |= {run.name: lambda run=run: run for run in self.settings.runs}
             path = source[name]()
             self._models[name] = CrystalFormer.from_pretrained(path / "model" if isinstance(path, Path) else path)
         return self._models[name]
@@ -160,7 +170,7 @@ class Work:
         return self._digests[name]
 
     def crystals(self, name: str, size: int, space_group: int | None = None, progress: bool = True) -> CrystalBatch:
-        """Return crystals that a model has drawn, in one space group or, by default, in those of the training set.
+        """Return samples of a model, in one space group or, by default, in those of the training set.
 
         The first of a larger number are those of a smaller one.
         """
@@ -169,7 +179,7 @@ class Work:
         kind = _digest(groups) if isinstance(groups, tuple) else groups
         folder = self.folder / "crystals" / f"{self.digest(name)[:16]}-{kind}-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
-        what = f"{name}: drawing" if space_group is None else f"{name}: drawing in group {space_group}"
+        what = f"{name}: sampling" if space_group is None else f"{name}: sampling space group {space_group}"
         with tqdm(total=size, desc=what, unit="crystal", disable=not progress) as bar:
             for chunk in range(-(-size // CHUNK)):
                 path = folder / f"{chunk}.npz"
@@ -191,7 +201,7 @@ class Work:
         """
         return energies_above_hull(crystals, self._cached_energy, name)
 
-    def merits(self, crystals: CrystalBatch, name: str) -> RewardResult:
+    def figures_of_merit(self, crystals: CrystalBatch, name: str) -> RewardResult:
         """Return band gaps, total dielectric constants and figures of merit of B crystals, as the paper's reward.
 
         Args:
@@ -199,20 +209,20 @@ class Work:
             name: of them, for the progress bar.
         """
         parts = [np.arange(start, min(start + CHUNK, len(crystals))) for start in range(0, len(crystals), CHUNK)]
-        results = [self._cached_merit(crystals[rows]) for rows in tqdm(parts, desc=f"{name}: merit", unit="batch")]
-        terms = {key: np.concatenate([result.terms[key] for result in results]) for key in results[0].terms}
-        total, failures = (np.concatenate([result[place] for result in results]) for place in (0, 2))
-        return RewardResult(total, terms, failures)
+        results = [
+            self._cached_fom(crystals[rows]) for rows in tqdm(parts, desc=f"{name}: figure of merit", unit="batch")
+        ]
+        return RewardResult.concatenate(results, floor=0.0, names=tuple(results[0].terms) if results else ())
 
     def rl_run(self) -> Path:
         """Return the folder of reinforcement on the energy above the hull: Table S1, at the settings' size."""
         options = {**self.energy_reward, "space_group": self.groups, "tau": TAU}
         return self._reinforced("rl", options, {"reward_range": (-2.0, 1.0)})
 
-    def merit_run(self) -> Path:
+    def fom_run(self) -> Path:
         """Return the folder of reinforcement on the figure of merit: Table S1, at the settings' size."""
-        reward = {"reward": "rewards:DielectricFoM", "reward_kwargs": self.merit_models, "floor": 0.0}
-        return self._reinforced("merit", {**reward, "space_group": DIELECTRIC_GROUP, "tau": TAU_MERIT}, {})
+        reward = {"reward": "rewards:DielectricFoM", "reward_kwargs": self.fom_models, "floor": 0.0}
+        return self._reinforced("fom", {**reward, "space_group": DIELECTRIC_GROUP, "tau": TAU_FOM}, {})
 
     def sft_run(self) -> Path:
         """Return the folder of supervised fine-tuning: appendix A, at the settings' size."""
@@ -250,24 +260,25 @@ class Work:
         return self._kept(PaperEnergy(**self.energy_reward["reward_kwargs"]), hashes)
 
     @cached_property
-    def _cached_merit(self) -> Reward:
-        if self._merit is not None:
-            return self._merit
-        files = [file for folder in self.merit_models.values() for file in sorted(Path(folder).glob("*.pt"))]
+    def _cached_fom(self) -> Reward:
+        if self._fom is not None:
+            return self._fom
+        folders = (self.fom_models[name] for name in ("dielectric_model", "gap_model"))
+        files = [file for folder in folders for file in sorted(Path(folder).glob("*.pt"))]
         hashes = {f"{file.parent.name}/{file.name}": file_digest(file) for file in files}
         self.used |= hashes
-        return self._kept(DielectricFoM(**self.merit_models), {**self.merit_models, "hashes": hashes})
+        return self._kept(DielectricFoM(**self.fom_models), {**self.fom_models, "hashes": hashes})
 
     def _kept(self, reward: Reward, about: dict[str, Any]) -> Cached:
-        """Return a reward that remembers on disk; exactly equal crystals come again, from the chunks."""
+        """Return a reward with a cache on disk, keyed by exact equality: chunks are read again as they were written."""
         name = f"{type(reward).__name__} {_digest(about)}"
         return Cached(reward, path=self.folder / f"{name.replace(' ', '-')}.sqlite", name=name, key="exact")
 
     def _reinforced(self, kind: str, options: dict[str, Any], small: dict[str, Any]) -> Path:
         from agents.klppo.run import train
 
-        if self.settings.setting == "small":
-            options |= {**_SMALL, "weights": {"lattice": 0.0}, **small}
+        if self.settings.setting == "best":
+            options |= {**_BEST, "weights": {"lattice": 0.0}, **small}
         options |= {"iterations": self.settings.iterations, "batch_size": self.settings.batch_size, "samples": 0}
         run = self._folder_of(kind, options)
         return self._once(run, lambda: train(TrainConfig(run=run, **self._common(), **options)))
@@ -281,7 +292,7 @@ class Work:
         return self.folder / "runs" / f"{kind}-{_digest(about)}"
 
     def _once(self, run: Path, train: Callable[[], object]) -> Path:
-        """Train where no training has come to its end, and return the folder."""
+        """Train unless an earlier training has finished, and return the folder."""
         if not (run / "finished").is_file():
             run.mkdir(parents=True, exist_ok=True)
             print(f"training in {run}")
