@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.errors import InputError
+from crystal_env.files import atomic_write
 from crystal_env.wyckoff import TABLE_FILE
 
 if TYPE_CHECKING:
@@ -124,17 +126,12 @@ def _cache_file(path: Path, symprec: float) -> Path:
 
 
 def _write_cache(path: Path, result: Tokenised) -> None:
+    arrays = {name: getattr(result.crystals, name) for name in ("G", "W", "A", "XYZ", "L")}
+    arrays["index"] = result.index
+    arrays["skipped_index"] = np.array(list(result.skipped), np.int64)
+    arrays["skipped_reason"] = np.array(list(result.skipped.values()), str)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.npz")  # written aside, so that an interruption leaves no half file
-    np.savez_compressed(
-        temporary,
-        allow_pickle=False,
-        index=result.index,
-        skipped_index=np.array(list(result.skipped), np.int64),
-        skipped_reason=np.array(list(result.skipped.values()), str),
-        **{name: getattr(result.crystals, name) for name in ("G", "W", "A", "XYZ", "L")},
-    )
-    temporary.replace(path)
+    atomic_write(path, partial(np.savez_compressed, allow_pickle=False, **arrays))
 
 
 def _tokenise(

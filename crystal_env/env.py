@@ -82,7 +82,10 @@ class CrystalGenEnv(ShowsEpisodes, gym.Env):
     - `action_mode`: `"discrete"` or `"continuous"`.
     - `bins`: numeric bins, a multiple of 24.
     - `invalid_action`: `"terminate"` ends the episode, `"raise"` raises a ValueError and changes nothing.
-    - `invalid_reward`: should not exceed what any crystal can get, such as -10 with `rewards:EnergyAboveHull`.
+    - `invalid_reward`: the reward of an action that is not allowed and of a crystal that cannot be scored. An explicit
+      number wins. By default it is -1, or the lowest total that the reward can give (its attribute `floor`) if that is
+      lower, so that breaking the rules never pays more than the worst crystal; a reward that is named by a string is
+      asked when its floor is first needed.
     - `mask_in_info`: put the mask into every info.
     - `render_mode`: `"ansi"`, `"rgb_array"` or `"human"`.
     - `space_group`: a number, a list of numbers, 230 weights, `"mp20"` (their frequencies in MP-20) or `"agent"`.

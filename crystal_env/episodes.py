@@ -1,6 +1,7 @@
 """What the single and the vector environment share: spaces, checked actions, constraints, draws and scores."""
 
 import inspect
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import ConstraintOptions, SpaceGroup, constraints
 from crystal_env.grammar.feasibility import Grammar, compile_grammar
 from crystal_env.grammar.state import CrystalStates
-from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
+from crystal_env.reward import Reward, RewardResult, Scorer, default_floor, resolve_reward
 from crystal_env.vocabulary import Phase, Vocabulary
 from crystal_env.wyckoff import N_GROUPS
 
@@ -33,8 +34,25 @@ class EpisodeOptions(ConstraintOptions, total=False):
     action_mode: ActionMode
     bins: int
     invalid_action: InvalidAction
-    invalid_reward: float
+    invalid_reward: float | None
     space_group: SpaceGroup
+
+
+@dataclass(frozen=True)
+class CrystalTask:
+    """What an environment asks for: all that an agent needs to sample and score whole crystals.
+
+    Attributes:
+        grammar: the grammar under the environment's constraints, with the probabilities of its space groups.
+        bins: numeric bins of the action space, 0 in continuous mode.
+        scorer: scores finished crystals, None where there is no reward.
+        invalid_reward: the reward of an action that is not allowed, and of a crystal that cannot be scored.
+    """
+
+    grammar: Grammar
+    bins: int
+    scorer: Scorer | None
+    invalid_reward: float
 
 
 class Outcome(NamedTuple):
@@ -73,15 +91,15 @@ class Episodes:
         action_mode: ActionMode = "discrete",
         bins: int = 960,
         invalid_action: InvalidAction = "terminate",
-        invalid_reward: float = -1.0,
+        invalid_reward: float | None = None,
         **constraint_kwargs: Any,
     ) -> None:
         if action_mode not in ("discrete", "continuous"):
             raise InputError(f"action_mode must be 'discrete' or 'continuous', got {action_mode!r}")
         if invalid_action not in ("terminate", "raise"):
             raise InputError(f"invalid_action must be 'terminate' or 'raise', got {invalid_action!r}")
-        if not isinstance(invalid_reward, int | float | np.number) or not np.isfinite(invalid_reward):
-            raise InputError(f"invalid_reward must be a finite number, got {invalid_reward!r}")
+        if invalid_reward is not None and not _is_finite(invalid_reward):
+            raise InputError(f"invalid_reward must be a finite number or None, got {invalid_reward!r}")
         if action_mode == "discrete" and bins == 0:
             raise InputError("bins must be a positive multiple of 24, got 0")
         self._constraint_kwargs = constraint_kwargs
@@ -90,7 +108,9 @@ class Episodes:
         self.vocabulary = Vocabulary(bins if action_mode == "discrete" else 0, chooses_group)
         self.states = CrystalStates(size, self.vocabulary)
         self.ended = np.ones(size, bool)
-        self._invalid_action, self._invalid_reward = invalid_action, float(invalid_reward)
+        self._invalid_action = invalid_action
+        self._invalid_reward = None if invalid_reward is None else float(invalid_reward)
+        self._wrapper_floor: float | None = None  # of a wrapper that scores the crystals
         self._reward, self._reward_kwargs = reward, reward_kwargs
         self._scorer: Scorer | None = None
         if not isinstance(reward, str):
@@ -103,7 +123,21 @@ class Episodes:
 
     @reward.setter
     def reward(self, reward: Reward | str | None) -> None:
-        self._reward, self._reward_kwargs, self._scorer = reward, None, None
+        self._reward, self._reward_kwargs, self._scorer, self._wrapper_floor = reward, None, None, None
+
+    def delegate_reward(self, floor: float) -> None:
+        """Leave crystals unscored, for a wrapper that scores them and gives ``floor`` to those that fail."""
+        self.reward = None
+        self._wrapper_floor = float(floor)
+
+    @property
+    def invalid_reward(self) -> float:
+        """The reward of an action that is not allowed: as given, else -1 or the reward's floor if that is lower."""
+        if self._invalid_reward is not None:
+            return self._invalid_reward
+        if self._wrapper_floor is not None:
+            return min(-1.0, self._wrapper_floor)
+        return -1.0 if self.scorer is None else self.scorer.floor
 
     @property
     def action_space(self) -> spaces.Space[Any]:
@@ -165,7 +199,7 @@ class Episodes:
             self._raise_invalid(rows, tokens, units)
         valid = self.states.step(rows, tokens, units)
         finished = np.flatnonzero(valid & (self.states.phase[rows] == Phase.DONE))
-        rewards = np.where(valid, 0.0, self._invalid_reward)
+        rewards = np.zeros(len(rows)) if valid.all() else np.where(valid, 0.0, self.invalid_reward)
         ended = ~valid
         ended[finished] = True
         self.ended[rows] = ended
@@ -189,7 +223,10 @@ class Episodes:
 
     def _load_reward(self) -> None:
         if self._reward is not None:
-            self._scorer = Scorer(resolve_reward(self._reward, self._reward_kwargs), self._invalid_reward)
+            reward = resolve_reward(self._reward, self._reward_kwargs)
+            self._scorer = Scorer(
+                reward, default_floor(reward) if self._invalid_reward is None else self._invalid_reward
+            )
 
     def _raise_invalid(
         self, rows: NDArray[np.int64], tokens: NDArray[np.int64], units: NDArray[np.float64] | None
@@ -225,6 +262,27 @@ class ShowsEpisodes:
     def grammar(self) -> Grammar:
         """What the crystals must be like, and how often each space group is drawn."""
         return self._episodes.grammar
+
+    @property
+    def crystal_task(self) -> CrystalTask:
+        """Grammar, bins, scorer and the reward of invalid actions; a reward given by name is resolved.
+
+        Ask for it with ``env.get_wrapper_attr("crystal_task")``, so that reward wrappers answer with their own scorer.
+        """
+        episodes = self._episodes
+        return CrystalTask(episodes.grammar, episodes.vocabulary.bins, episodes.scorer, episodes.invalid_reward)
+
+    @property
+    def invalid_reward(self) -> float:
+        """The reward of an action that is not allowed, and of a crystal that cannot be scored."""
+        return self._episodes.invalid_reward
+
+    def delegate_reward(self, floor: float) -> None:
+        """Leave crystals unscored, for a wrapper that scores them and gives ``floor`` to those that fail.
+
+        An invalid action then earns -1, or ``floor`` if that is lower, unless ``invalid_reward`` was given.
+        """
+        self._episodes.delegate_reward(floor)
 
     def score(self, crystals: CrystalBatch) -> RewardResult | None:
         """Return what finished crystals (B,) are worth here, None where there is no reward; no episode is played."""
@@ -263,6 +321,10 @@ def check_actions(actions: ArrayLike, space: spaces.Space[Any], size: int | None
     if array.dtype.kind not in kinds or array.shape != shape:
         raise InputError(f"action must be {wanted} of shape {shape}, got {array.dtype} of shape {array.shape}")
     return array if size is not None else array[None]
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def _split(actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:

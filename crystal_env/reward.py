@@ -134,6 +134,20 @@ def resolve_reward(reward: Reward | str, kwargs: dict[str, Any] | None = None) -
     return partial(target, **kwargs) if kwargs else target
 
 
+def reward_floor(reward: Any) -> float | None:
+    """Return the lowest total that a reward states it can give, its attribute ``floor``; None where it states none."""
+    floor = getattr(reward, "floor", None)
+    if isinstance(floor, bool) or not isinstance(floor, int | float | np.integer | np.floating):
+        return None
+    return float(floor) if np.isfinite(floor) else None
+
+
+def default_floor(reward: Any) -> float:
+    """Return what a failure gets where no number was given: -1, or the floor of the reward where that is lower."""
+    floor = reward_floor(reward)
+    return -1.0 if floor is None else min(-1.0, floor)
+
+
 def memories(reward: Any) -> dict[str, Any]:
     """Return the parts of a reward that remember something, by their places in it: those with ``state_dict``.
 

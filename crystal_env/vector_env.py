@@ -55,7 +55,7 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise InputError(f"render_mode must be None or in {self.metadata['render_modes']}, got {render_mode!r}")
         self.num_envs = int(num_envs)
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
         self.mask_in_info = mask_in_info
@@ -140,6 +140,22 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
         info = self._info(self._rows) | end_info
         return self._observations(), rewards, terminated, np.zeros(self.num_envs, bool), info
 
+    def set_autoreset_mode(self, autoreset_mode: AutoresetMode | str) -> None:
+        """Switch to another autoreset mode, here and in ``metadata``.
+
+        Raises:
+            ValueError: if there is no such mode, or an episode is under way.
+        """
+        mode = _autoreset_mode(autoreset_mode)
+        running = int((~self._episodes.ended & (self._episodes.states.n_decisions > 0)).sum())
+        if running:
+            raise InputError(
+                f"autoreset_mode can be set to {mode.value} while no episode is under way, but {running} of "
+                f"{self.num_envs} are: call reset first"
+            )
+        self.autoreset_mode = mode
+        self.metadata = {**self.metadata, "autoreset_mode": mode}
+
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which ids are allowed now (N, V)."""
         return self._episodes.states.masks.copy()
@@ -220,3 +236,11 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
             "final_info": self._info(over) | end_info,
             "_final_info": present.copy(),
         }
+
+
+def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError as error:
+        names = [each.value for each in AutoresetMode]
+        raise InputError(f"autoreset_mode must be one of {names}, got {mode!r}") from error

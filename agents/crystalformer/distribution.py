@@ -114,7 +114,7 @@ def draw_groups(
     wanted = constraints(space_group=space_groups, **options)
     if wanted.chooses_group:
         raise InputError("space_groups must be given or drawn: the network does not choose them, got 'agent'")
-    return compile_grammar(wanted).draw_groups(size, rng)
+    return compile_grammar(wanted).sample_groups(size, rng)
 
 
 @lru_cache(maxsize=1)

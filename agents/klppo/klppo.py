@@ -305,7 +305,7 @@ class KLPPO(BaseAlgorithm):
         assert self.task is not None
         callback.on_rollout_start()
         started = time.perf_counter()
-        groups = self.task.grammar.draw_groups(self.batch_size, self.rng)
+        groups = self.task.grammar.sample_groups(self.batch_size, self.rng)
         side_by_side = self.sample_batch_size or self.model.side_by_side()
         drawn = draw_crystals(self.model, groups, self.task.distribution, self.rng, side_by_side, scored=True)
         crystals, drawn_at = drawn.crystals, time.perf_counter()

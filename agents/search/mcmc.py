@@ -168,7 +168,7 @@ class _Chains:
         if initial is not None:
             grammar = _grammar_of(initial.G, config.constraints)
         self.distribution, self.calls = Distribution(grammar, bins=config.bins), 0
-        groups = grammar.draw_groups(config.chains, self.rng) if initial is None else initial.G
+        groups = grammar.sample_groups(config.chains, self.rng) if initial is None else initial.G
         self.crystals = self._draw(groups) if initial is None else initial
         self.log_prob = self._log_prob(self.crystals)
         if not np.isfinite(self.log_prob).all():

@@ -122,7 +122,7 @@ class Tuning:
             while len(samples) < config.samples:
                 size = min(config.sample_batch_size, config.samples - len(samples))
                 rng = np.random.default_rng([config.seed, self.at.round, len(samples), _DRAW])
-                groups = self.grammar.draw_groups(size, rng)
+                groups = self.grammar.sample_groups(size, rng)
                 drawn = draw_crystals(self.model, groups, Distribution(self.grammar, bins=config.bins), rng, size)
                 samples = samples.extended(drawn.crystals, scorer, relax)
                 bar.update(size)

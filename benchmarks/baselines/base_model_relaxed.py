@@ -47,7 +47,7 @@ class BaseModelRelaxed:
         relaxation = Relaxation(steps=self.steps, fmax=self.fmax)
         player = RelaxedPlayer(ModelPlayer(load_model(self.model, self.device), session.task), relaxation, session)
         rng = np.random.default_rng([session.seed, _LEARNING])
-        groups = grammar_of(session.task).draw_groups(session.task.budget // (self.steps + 1), rng)
+        groups = grammar_of(session.task).sample_groups(session.task.budget // (self.steps + 1), rng)
         for start in range(0, len(groups), self.batch_size):
             session.score(player.draw(groups[start : start + self.batch_size], rng))
         return player

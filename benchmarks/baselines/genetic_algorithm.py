@@ -54,7 +54,7 @@ class GeneticAlgorithm:
         size, idle = iteration_size(session.task, session.task.budget, self.generations), 0
         while not session.oracle.spent and idle < _PATIENCE:
             calls = session.oracle.calls
-            session.score(breeding.generation(grammar.draw_groups(size, breeding.rng)))
+            session.score(breeding.generation(grammar.sample_groups(size, breeding.rng)))
             idle = 0 if session.oracle.calls > calls else idle + 1
         return BestSeen(session, newcomers)
 

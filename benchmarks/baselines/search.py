@@ -36,7 +36,7 @@ def spend(session: Session, player: Player, batch_size: int) -> None:
     rng, grammar, idle = np.random.default_rng([session.seed, _SPENDING]), grammar_of(session.task), 0
     while not session.oracle.spent and idle < _PATIENCE:
         calls = session.oracle.calls
-        session.score(player.draw(grammar.draw_groups(batch_size, rng), rng))
+        session.score(player.draw(grammar.sample_groups(batch_size, rng), rng))
         idle = 0 if session.oracle.calls > calls else idle + 1
 
 

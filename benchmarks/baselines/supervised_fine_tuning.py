@@ -66,7 +66,7 @@ class SupervisedFineTuning:
         oracle, grammar, idle = session.oracle, grammar_of(session.task), 0
         while oracle.calls < calls and idle < _PATIENCE:
             before, size = oracle.calls, min(self.sample_batch_size, calls - oracle.calls)
-            session.score(player.draw(grammar.draw_groups(size, rng), rng))
+            session.score(player.draw(grammar.sample_groups(size, rng), rng))
             idle = 0 if oracle.calls > before else idle + 1
 
     def _learn(self, session: Session, model: CrystalFormer, optimiser: torch.optim.Optimizer, round_: int) -> None:

@@ -70,8 +70,8 @@ class Grammar:
         cumulative = np.cumsum(self.probabilities)
         return np.where(cumulative >= cumulative[-1], 1.0, cumulative)
 
-    def draw_groups(self, size: int, rng: np.random.Generator) -> _Index:
-        """Draw the space groups (size,) of crystals."""
+    def sample_groups(self, size: int, rng: np.random.Generator) -> _Index:
+        """Sample the space groups (size,) of crystals."""
         return np.searchsorted(self.cumulative, rng.random(size), side="right")
 
     @cached_property

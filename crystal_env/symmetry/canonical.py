@@ -16,7 +16,10 @@ as the same crystal, as they do for every energy; the eleven pairs of mirrored g
 apart, for a crystal keeps its group.
 """
 
-from functools import cmp_to_key
+from collections.abc import Iterable
+from functools import cmp_to_key, lru_cache
+from math import gcd
+from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +45,53 @@ def key(crystal: "Crystal") -> str:
     codes = np.sort(_CODE * permuted + crystal.A, axis=1)
     smallest = codes[np.lexsort(codes.T[::-1])[0]].tolist()
     return "-".join([str(crystal.G), *(f"{LETTERS[code // _CODE - 1]}-{SYMBOLS[code % _CODE]}" for code in smallest)])
+
+
+def wyckoff_template(crystal: "Crystal") -> str:
+    """Return the group and the letters of the sites, such as ``"221-abc"``, whatever the elements.
+
+    Of the lists of letters that the normaliser makes of each other it is the first in the alphabet. That is not always
+    the list in `key`, on which the elements have a say.
+    """
+    return _template(crystal.G, tuple(crystal.W.tolist()))
+
+
+def prototype(crystal: "Crystal") -> str:
+    """Return the group, the anonymous formula and the letters of each element: ``"221-ABC3-a-b-c"`` of SrTiO3.
+
+    Elements stand in the order of their amounts, then of their letters. It is the label of prototypes of AFLOW
+    (Mehl et al., Comput. Mater. Sci. 136, S1 (2017)) without the Pearson symbol, made independent of the setting by
+    the normaliser.
+    """
+    elements = np.unique(crystal.A)
+    sites = tuple(tuple(crystal.W[element == crystal.A].tolist()) for element in elements)
+    return _prototype(crystal.G, sites)
+
+
+@lru_cache(maxsize=1 << 16)
+def _template(G: int, W: tuple[int, ...]) -> str:
+    images = np.sort(normaliser.letter_permutations(G)[:, W], axis=1)
+    smallest = images[np.lexsort(images.T[::-1])[0]]
+    return f"{G}-{_spelled(smallest)}"
+
+
+@lru_cache(maxsize=1 << 16)
+def _prototype(G: int, sites: tuple[tuple[int, ...], ...]) -> str:
+    amounts = [int(tables().multiplicity[G, list(W)].sum()) for W in sites]
+    ends = np.cumsum([len(W) for W in sites])[:-1]
+    images = np.unique(normaliser.letter_permutations(G)[:, np.concatenate(sites)], axis=0)
+    described = (
+        sorted((amount, sorted(W.tolist())) for amount, W in zip(amounts, np.split(image, ends), strict=True))
+        for image in images
+    )
+    counts = [amount // gcd(*amounts) for amount in sorted(amounts)]
+    names = ascii_uppercase[: len(counts)]
+    formula = "".join(name if count == 1 else f"{name}{count}" for name, count in zip(names, counts, strict=True))
+    return "-".join([str(G), formula, *(_spelled(W) for _, W in min(described))])
+
+
+def _spelled(W: Iterable[int]) -> str:
+    return "".join(LETTERS[letter - 1] for letter in W)
 
 
 def canonical(crystal: "Crystal") -> "Crystal":

@@ -177,7 +177,7 @@ def test_substitution_keeps_prototypes_and_puts_one_element_for_another(known):
 def test_substitution_reaches_a_given_formula(known):
     task = find_task("structure-prediction").case(0)
     player = SubstitutionPlayer(known, grammar_of(task))
-    groups = grammar_of(task).draw_groups(50, np.random.default_rng(0))
+    groups = grammar_of(task).sample_groups(50, np.random.default_rng(0))
     crystals = player.draw(groups, 1)
     assert np.array_equal(crystals.G, groups)
     assert {crystal.formula for crystal in crystals} == {"CoBr2"}

@@ -245,9 +245,9 @@ def test_options_hold_for_one_episode():
         ({"bins": 0}, "got 0"),
         ({"action_mode": "both"}, "action_mode must be"),
         ({"invalid_action": "ignore"}, "invalid_action must be"),
-        ({"invalid_reward": float("nan")}, "invalid_reward must be a finite number, got nan"),
+        ({"invalid_reward": float("nan")}, "invalid_reward must be a finite number or None, got nan"),
+        ({"invalid_reward": True}, "invalid_reward must be a finite number or None, got True"),
         ({"reward": 3}, "reward must be callable"),
-        ({"invalid_reward": None}, "invalid_reward must be a finite number, got None"),
         ({"tied_sites": [0, 1]}, "tied_sites, a list of lists, must be a list, got 0"),
         ({"tied_sites": None}, "tied_sites must be a list, got None"),
         ({"site_elements": 5}, "site_elements must be a list, got 5"),
@@ -310,6 +310,66 @@ def test_action_that_is_not_allowed_ends_the_episode(action):
         env.step(1)
     env.reset()
     assert env.step(1)[2] is False
+
+
+class Deep:
+    """A reward that can be as low as -10."""
+
+    floor = -10.0
+
+    def __call__(self, crystals):
+        return np.full(len(crystals), -10.0)
+
+
+class High(Deep):
+    floor = 3.0
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "expected"),
+    [
+        ({"reward": Deep()}, -10.0),
+        ({"reward": f"{__name__}:Deep"}, -10.0),
+        ({"reward": High()}, -1.0),
+        ({"reward": count}, -1.0),
+        ({"reward": None}, -1.0),
+        ({"reward": Deep(), "invalid_reward": 2}, 2.0),
+        ({"reward": f"{__name__}:Deep", "invalid_reward": -0.5}, -0.5),
+    ],
+)
+def test_an_invalid_action_earns_no_more_than_the_floor(kwargs, expected):
+    env = make(**kwargs)
+    env.reset(seed=0)
+    assert env.step(STOP)[1] == expected
+    task = env.get_wrapper_attr("crystal_task")
+    assert task.invalid_reward == expected
+    assert task.scorer is None or task.scorer.floor == expected
+
+
+def test_a_floor_given_by_name_is_asked_for_when_needed():
+    env = make(reward="no_such_module:reward")
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="reward 'no_such_module:reward' cannot be imported"):
+        env.step(STOP)
+
+
+def test_the_floor_follows_a_reward_that_is_replaced_or_delegated():
+    env = make().unwrapped
+    assert env.invalid_reward == -1.0
+    env.reward = Deep()
+    assert env.invalid_reward == -10.0
+    env.delegate_reward(-7.0)
+    assert (env.reward, env.invalid_reward) == (None, -7.0)
+    env.reward = count
+    assert env.invalid_reward == -1.0
+
+
+def test_the_task_of_an_environment_is_one_record():
+    task = make(bins=48, formula="NaCl", space_group=[225, 221]).get_wrapper_attr("crystal_task")
+    assert (task.bins, task.invalid_reward) == (48, -1.0)
+    assert np.flatnonzero(task.grammar.probabilities).tolist() == [221, 225]
+    assert task.scorer(SALT.to_batch()).total.tolist() == [2.0]
+    assert make(action_mode="continuous").get_wrapper_attr("crystal_task").bins == 0
 
 
 def test_raise_mode_names_the_action_and_changes_nothing():

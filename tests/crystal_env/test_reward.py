@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from crystal_env.crystal import CrystalBatch
-from crystal_env.reward import RewardResult, Scorer, memories, resolve_reward
+from crystal_env.reward import RewardResult, Scorer, memories, resolve_reward, reward_floor
 
 
 def first_length(crystals: CrystalBatch) -> np.ndarray:
@@ -277,3 +277,16 @@ def test_memories_are_found_wherever_they_are_in_a_reward_and_once():
         "reward.named.bound": three,
     }
     assert memories(lambda crystals: crystals) == {}
+
+
+def test_a_reward_states_its_floor_as_a_finite_number():
+    def with_floor(floor):
+        reward = Scaled()
+        reward.floor = floor
+        return reward
+
+    assert reward_floor(with_floor(-10)) == -10.0
+    assert reward_floor(with_floor(np.float32(2.5))) == 2.5
+    for other in (None, np.nan, -np.inf, "low", True, lambda: -1.0):
+        assert reward_floor(with_floor(other)) is None
+    assert reward_floor(first_length) is None

@@ -4,6 +4,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from crystal_env.crystal import Crystal
 from crystal_env.symmetry import normaliser
+from crystal_env.symmetry.canonical import prototype, wyckoff_template
 from crystal_env.symmetry.standardise import standardise
 from crystal_env.wyckoff import tables
 
@@ -82,6 +83,8 @@ def test_all_descriptions_of_a_crystal_have_one_key_and_one_canonical_form(rando
     for _ in range(3):
         other = described_anew(crystal, rng)
         assert other.key() == crystal.key()
+        assert wyckoff_template(other) == wyckoff_template(crystal)
+        assert prototype(other) == prototype(crystal)
         assert_same(other.canonical(), expected)
 
 
@@ -169,3 +172,27 @@ def test_coordinates_close_to_ties_do_not_tip_the_choice():
         forms.append(Crystal.from_string(string.format(x, z)).canonical())
     for form in forms[1:]:
         assert_same(form, forms[0])
+
+
+def test_templates_and_prototypes_of_known_crystals(rock_salt, perovskite, wurtzite):
+    crystals = [rock_salt, perovskite, wurtzite]
+    assert [wyckoff_template(crystal) for crystal in crystals] == ["225-ab", "221-abc", "186-bb"]
+    assert [prototype(crystal) for crystal in crystals] == ["225-AB-a-b", "221-ABC3-a-b-c", "186-AB-b-b"]
+    magnesia = Crystal.from_string("225-a-O-0-0-0-b-Mg-1/2-1/2-1/2-X-4.2-4.2-4.2-90-90-90")
+    assert prototype(magnesia) == prototype(rock_salt)
+
+
+def test_a_template_of_two_prototypes_is_one_template():
+    normal, mixed, inverse = (
+        Crystal.from_string(f"227-a-{A}-1/8-1/8-1/8-d-{B}-1/2-1/2-1/2-e-{C}-1/4-1/4-1/4-X-8-8-8-90-90-90")
+        for A, B, C in (("Mg", "Al", "O"), ("Al", "Mg", "O"), ("Al", "Al", "O"))
+    )
+    assert len({wyckoff_template(crystal) for crystal in (normal, mixed, inverse)}) == 1
+    assert prototype(normal) == prototype(mixed)  # elements are anonymous
+    assert [prototype(crystal) for crystal in (normal, inverse)] == ["227-AB2C4-a-d-e", "227-A3B4-ad-e"]
+
+
+def test_formulas_of_prototypes_are_those_of_pymatgen(mp20):
+    for crystal in mp20:
+        composition = crystal.to_structure().composition
+        assert prototype(crystal).split("-")[1] == composition.anonymized_formula, crystal
