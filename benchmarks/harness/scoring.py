@@ -70,12 +70,9 @@ def judge(
 
 def in_chunks(reward: Any, crystals: CrystalBatch, floor: float, size: int = 128) -> RewardResult:
     """Return what crystals (B,) are worth, a part at a time, with the floor for what breaks the reward."""
-    from rewards.combinators.rows import join_rows, rows_of
-
-    scorer, rows = Scorer(reward, floor), []
-    for start in range(0, len(crystals), size):
-        rows += rows_of(scorer(crystals[start : start + size]))
-    return join_rows(rows, [], floor)
+    scorer = Scorer(reward, floor)
+    parts = [scorer(crystals[start : start + size]) for start in range(0, len(crystals), size)]
+    return RewardResult.concatenate(parts, floor)
 
 
 def not_judged(crystals: Any) -> RewardResult:

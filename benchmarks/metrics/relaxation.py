@@ -114,19 +114,19 @@ def _relaxed_structures(
     """Relax structures in parts, and return them with the reasons why some could not be."""
     from pymatgen.io.ase import AseAtomsAdaptor
 
-    from rewards.relaxation.fire import Walker
+    from rewards.relaxation.fire import FireState
     from rewards.relaxation.fire import relax as walk
 
     passes, relaxed = may_be_scored(structures, energy), list(structures)
     failures: list[str | None] = [None if fine else "it fails the screen" for fine in passes]
     for start in range(0, len(relaxed), _CHUNK):
         rows = range(start, min(start + _CHUNK, len(relaxed)))
-        walkers = {row: Walker(structures[row].to_ase_atoms(msonable=False)) for row in rows if passes[row]}
-        walk(list(walkers.values()), relax.force_field(), fmax=relax.fmax, steps=relax.steps, seconds=relax.seconds)
-        for row, walker in walkers.items():
-            failures[row] = walker.failure
-            if walker.failure is None:
-                relaxed[row] = AseAtomsAdaptor.get_structure(walker.atoms)
+        states = {row: FireState(structures[row].to_ase_atoms(msonable=False)) for row in rows if passes[row]}
+        walk(list(states.values()), relax.force_field(), fmax=relax.fmax, steps=relax.steps, seconds=relax.seconds)
+        for row, state in states.items():
+            failures[row] = state.failure
+            if state.failure is None:
+                relaxed[row] = AseAtomsAdaptor.get_structure(state.atoms)
         bar.update(len(rows))
     return relaxed, failures
 

@@ -81,7 +81,9 @@ class Oracle:
             if self.told is not None:
                 self.told(self.calls)
         beyond = Row(self.task.floor, {}, f"the budget of {self.budget} calls is spent")
-        return join_rows([self._rows.get(key, beyond) for key in keys], self._terms, self.task.floor)
+        result = join_rows([self._rows.get(key, beyond) for key in keys], self.task.floor, self._terms)
+        self._terms = list(result.terms)
+        return result
 
     @property
     def calls(self) -> int:
@@ -105,7 +107,7 @@ class Oracle:
 
     def result(self) -> RewardResult:
         """Return what they are worth."""
-        return join_rows(list(self._rows.values()), list(self._terms), self.task.floor)
+        return join_rows(list(self._rows.values()), self.task.floor, self._terms)
 
     def save(self, path: Path) -> None:
         """Write crystals and answers into an npz file: ``total``, ``failure`` and ``term:NAME`` beside the crystals."""

@@ -175,7 +175,9 @@ class Cached:
         self.misses += len(missing)
         self.hits += len(keys) - len(missing)
         answers = found | fresh
-        return join_rows([answers[key] for key in keys], self._terms, self.floor)
+        result = join_rows([answers[key] for key in keys], self.floor, self._terms)
+        self._terms = list(result.terms)
+        return result
 
     def close(self) -> None:
         """Close the file; it is opened again when it is needed."""

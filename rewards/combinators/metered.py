@@ -10,7 +10,6 @@ from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
 from rewards.combinators.cache import Keys
-from rewards.combinators.rows import Row, join_rows, rows_of
 
 if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
@@ -100,8 +99,10 @@ class Metered:
         self.failures += int(np.count_nonzero(~result.scored))
         if self._keys is not None:
             self._seen.update(self._keys(scored))
-        beyond = Row(self.floor, {}, f"the budget of {self.budget} crystals is spent")
-        return join_rows(rows_of(result) + [beyond] * (len(crystals) - allowed), self._terms, self.floor)
+        beyond = self._refused(len(crystals) - allowed)
+        result = RewardResult.concatenate([result, beyond], self.floor, self._terms)
+        self._terms = list(result.terms)
+        return result
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was counted, to be saved with an agent."""
@@ -119,6 +120,11 @@ class Metered:
         for name in _COUNTERS:
             setattr(self, name, state[name])
         self._seen = set(state["seen"])
+
+    def _refused(self, size: int) -> RewardResult:
+        """Return the result of crystals beyond the budget."""
+        reason = f"the budget of {self.budget} crystals is spent"
+        return RewardResult(np.full(size, self.floor), {}, np.full(size, reason, object))
 
     def _timed(self, crystals: CrystalBatch) -> Any:
         """Ask the reward, and take the time."""

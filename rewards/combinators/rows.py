@@ -1,6 +1,6 @@
-"""The result of one crystal, for rewards that put a batch together from several sources."""
+"""Results by crystal, the form in which caches keep them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ from crystal_env.reward import RewardResult
 
 
 class Row(NamedTuple):
-    """What one crystal is worth: a total, its terms, and None or the reason why it could not be scored."""
+    """The result of one crystal: its total, its terms, and None or the reason why it could not be scored."""
 
     total: float
     terms: dict[str, float]
@@ -26,18 +26,17 @@ def rows_of(result: RewardResult) -> list[Row]:
     ]
 
 
-def join_rows(rows: Sequence[Row], names: list[str], floor: float) -> RewardResult:
-    """Join rows in order; a term that one of them lacks is the floor there, success is 0.
+def join_rows(rows: Sequence[Row], floor: float, names: Iterable[str] = ()) -> RewardResult:
+    """Join rows in order, by the rules of `RewardResult.concatenate`.
 
     Args:
         rows: B rows.
-        names: names of the terms known so far, to which those of the rows are added.
-        floor: what a missing term is.
+        floor: value of a term where a row lacks it; success is 0 there.
+        names: terms that the result has in any case, before all others.
     """
-    names += [name for name in dict.fromkeys(name for row in rows for name in row.terms) if name not in names]
-    terms = {}
-    for name in names:
-        fill = 0.0 if name == "success" else floor
-        terms[name] = np.array([row.terms.get(name, fill) for row in rows], np.float64)
-    failures = np.array([*(row.failure for row in rows), None], object)[:-1]
-    return RewardResult(np.array([row.total for row in rows], np.float64), terms, failures)
+    return RewardResult.concatenate([_result(row) for row in rows], floor, names)
+
+
+def _result(row: Row) -> RewardResult:
+    terms = {name: np.array([value], np.float64) for name, value in row.terms.items()}
+    return RewardResult(np.array([row.total], np.float64), terms, np.array([row.failure], object))

@@ -1,13 +1,15 @@
-"""Energies of many crystals on several processes, kept for the next time."""
+"""Energies of many crystals on several processes, cached on disk."""
 
 import hashlib
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import cache_folder
+from crystal_env.files import atomic_write
 from rewards.potentials import Energies
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ def crystal_energies(
 ) -> Energies:
     """Return the energies of the primitive cells of B crystals.
 
-    Finished chunks of 256 crystals stay in the folder ``energies`` of ``crystal_env.dataset.cache_folder()``, known by
-    the potential's name and the crystals, so that an interrupted run goes on where it stopped.
+    Finished chunks of 256 crystals are kept in the folder ``energies`` of ``crystal_env.dataset.cache_folder()``, under
+    the potential's name and the crystals, so that an interrupted run resumes where it stopped.
 
     Args:
         crystals: B crystals.
@@ -55,11 +57,10 @@ def _chunk_energies(crystals: CrystalBatch, potential: "Potential") -> Energies:
             failures = np.array([reason or None for reason in file["failures"].tolist()], object)
             return Energies(file["total"], failures)
     energies = potential.energies(crystals.to_atoms())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.npz")  # written aside, so that an interruption leaves no half file
     reasons = np.array([reason or "" for reason in energies.failures], str)
-    np.savez_compressed(temporary, allow_pickle=False, total=energies.total, failures=reasons)
-    temporary.replace(path)
+    arrays = {"total": energies.total, "failures": reasons}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, partial(np.savez_compressed, allow_pickle=False, **arrays))  # type: ignore[arg-type]
     return energies
 
 

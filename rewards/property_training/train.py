@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from tyro.conf import UseAppendAction
 
 from crystal_env.errors import InputError, MissingPackageError
+from crystal_env.files import atomic_write
 from rewards.potentials.batching import library_defaults
 from rewards.property_training.data import PropertyData, load_property_data, split
 
@@ -218,8 +220,7 @@ class _Trainer:
             "best_weights": self.best_weights,
             "progress": [self.epoch, self.best, self.best_epoch],
         }
-        torch.save(state, path.with_suffix(".new"))
-        path.with_suffix(".new").replace(path)  # an interruption leaves no half file
+        atomic_write(path, partial(torch.save, state))
 
     def _restore(self, path: Path) -> None:
         import torch
@@ -235,8 +236,6 @@ class _Trainer:
 def _modules() -> tuple[Any, Any]:
     """Return matgl's M3GNet over its usual elements, and its normaliser."""
     try:
-        from functools import partial
-
         from matgl.config import DEFAULT_ELEMENTS
         from matgl.data.transformer import Normalizer
         from matgl.models import M3GNet

@@ -1,4 +1,4 @@
-"""Many structures relaxed at once: FIRE on atoms and cell, with one batched call of the potential a step.
+"""Batched FIRE on atoms and cell: one call of the potential for all structures at every step.
 
 FIRE is that of Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006), with the constants of ASE. The cell moves by
 strains: a step multiplies it by the exponential of a symmetric matrix, which the atoms follow.
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from rewards.potentials import ForceField
     from rewards.relaxation.symmetry_projection import SymmetryProjection
 
-_STEP, _LONGEST_STEP = 0.1, 1.0
-_LONGEST_MOVE = 0.2  # Å
+_TIME_STEP, _MAX_TIME_STEP = 0.1, 1.0
+_MAX_MOVE = 0.2  # Å
 _PATIENCE, _FASTER, _SLOWER = 5, 1.1, 0.5
 _MIXING, _LESS_MIXING = 0.1, 0.99
 
 
 @dataclass
-class Walker:
-    """A structure on its way to a minimum.
+class FireState:
+    """The state of one structure during a relaxation.
 
     Attributes:
-        atoms: the structure as it is now; it is changed in place.
-        projection: brings forces and stress back to a symmetry, None to leave them free.
-        steps: how many it has taken.
-        energy: of the last evaluation in eV.
+        atoms: the current structure, changed in place.
+        projection: projects forces and stress onto a symmetry, None to leave them free.
+        steps: number of steps taken.
+        energy: energy in eV at the last evaluation.
         converged: whether the largest force is below the limit.
-        failure: None or the reason why it has stopped.
-        seconds: what it has taken, the time of a batch shared out by atoms.
+        failure: None or the reason why the relaxation has stopped.
+        seconds: time spent, that of a batch divided among its structures in proportion to their atoms.
     """
 
     atoms: "Atoms"
@@ -48,7 +48,7 @@ class Walker:
     failure: str | None = None
     seconds: float = 0.0
     _velocity: Any = None
-    _time_step: float = _STEP
+    _time_step: float = _TIME_STEP
     _mixing: float = _MIXING
     _uphill_free: int = 0
 
@@ -67,7 +67,7 @@ class Walker:
             along = np.linalg.norm(self._velocity) / np.linalg.norm(force) * force
             self._velocity = (1 - self._mixing) * self._velocity + self._mixing * along
             if self._uphill_free > _PATIENCE:
-                self._time_step = min(self._time_step * _FASTER, _LONGEST_STEP)
+                self._time_step = min(self._time_step * _FASTER, _MAX_TIME_STEP)
                 self._mixing *= _LESS_MIXING
             self._uphill_free += 1
         else:
@@ -76,7 +76,7 @@ class Walker:
             self._time_step *= _SLOWER
         self._velocity = self._velocity + self._time_step * force
         step = self._time_step * self._velocity
-        step *= min(1.0, _LONGEST_MOVE / max(float(np.linalg.norm(step)), 1e-300))
+        step *= min(1.0, _MAX_MOVE / max(float(np.linalg.norm(step)), 1e-300))
         n = len(self.atoms)
         strain = expm(step[n:] / n)
         positions = self.atoms.positions @ strain + step[:n]
@@ -86,7 +86,7 @@ class Walker:
 
 
 def relax(
-    walkers: Sequence[Walker],
+    states: Sequence[FireState],
     potential: "ForceField",
     *,
     fmax: float,
@@ -97,34 +97,34 @@ def relax(
     """Relax structures until every force is below a limit; they are changed in place.
 
     Args:
-        walkers: the structures.
-        potential: gives energies, forces and stress.
-        fmax: convergence in eV/Å: the longest row of the generalised force.
-        steps: most steps of a structure.
-        seconds: most time of a structure.
-        progress: show a bar of the finished ones, with the time left.
+        states: the structures.
+        potential: the model of energies, forces and stress.
+        fmax: convergence in eV/Å: the norm of the longest row of the generalised force.
+        steps: maximum number of steps of a structure.
+        seconds: maximum time of a structure.
+        progress: show a bar of the finished structures, with the time left.
     """
-    active = list(walkers)
+    active = list(states)
     with tqdm(total=len(active), unit="crystal", desc="relax", disable=not progress) as bar:
         while active:
             start = time.perf_counter()
-            result = potential.forces([walker.atoms for walker in active])
-            share = (time.perf_counter() - start) / sum(len(walker.atoms) for walker in active)
-            going = []
-            for row, walker in enumerate(active):
-                walker.seconds += share * len(walker.atoms)
+            result = potential.forces([state.atoms for state in active])
+            seconds_per_atom = (time.perf_counter() - start) / sum(len(state.atoms) for state in active)
+            remaining = []
+            for row, state in enumerate(active):
+                state.seconds += seconds_per_atom * len(state.atoms)
                 if result.failures[row] is not None or not np.isfinite(result.total[row]):
-                    walker.failure = result.failures[row] or f"the potential gave {result.total[row]}"
+                    state.failure = result.failures[row] or f"the potential gave {result.total[row]}"
                     continue
-                walker.energy = float(result.total[row])
-                force = walker.force(result.forces[row], result.stress[row])
-                walker.converged = bool(np.linalg.norm(force, axis=1).max() < fmax)
-                if walker.converged or walker.steps >= steps:
+                state.energy = float(result.total[row])
+                force = state.force(result.forces[row], result.stress[row])
+                state.converged = bool(np.linalg.norm(force, axis=1).max() < fmax)
+                if state.converged or state.steps >= steps:
                     continue
-                if walker.seconds > seconds:
-                    walker.failure = f"TimeoutError: it takes more than {seconds:g} s"
+                if state.seconds > seconds:
+                    state.failure = f"TimeoutError: the relaxation takes more than {seconds:g} s"
                     continue
-                walker.move(force)
-                going.append(walker)
-            bar.update(len(active) - len(going))
-            active = going
+                state.move(force)
+                remaining.append(state)
+            bar.update(len(active) - len(remaining))
+            active = remaining

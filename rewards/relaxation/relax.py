@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.errors import InputError
 from rewards.potentials import ForceField, load_potential
-from rewards.relaxation.fire import Walker, relax
+from rewards.relaxation.fire import FireState, relax
 from rewards.relaxation.symmetry_projection import symmetry_projection
 from rewards.screen import Screen
 
@@ -97,16 +97,16 @@ class Relaxation:
         """Relax B crystals, and also return their energies, steps, and who has converged."""
         first, place = crystals.distinct()
         relaxed, failures = list(crystals[first]), self.screen(crystals[first])
-        walkers: dict[int, Walker] = {}
+        states: dict[int, FireState] = {}
         for row, crystal in enumerate(relaxed):
             if failures[row] is None:
                 try:
                     projection = symmetry_projection(crystal) if self.symmetry == "keep" else None
-                    walkers[row] = Walker(crystal.to_atoms(), projection)
+                    states[row] = FireState(crystal.to_atoms(), projection)
                 except ValueError as error:
                     failures[row] = str(error)
         relax(
-            list(walkers.values()),
+            list(states.values()),
             self.force_field(),
             fmax=self.fmax,
             steps=self.steps,
@@ -114,15 +114,15 @@ class Relaxation:
             progress=self.progress,
         )
         energies, steps, converged = np.full(len(first), np.nan), np.zeros(len(first), int), np.zeros(len(first), bool)
-        for row, walker in walkers.items():
-            steps[row], failures[row] = walker.steps, walker.failure
-            if walker.failure is None:
+        for row, state in states.items():
+            steps[row], failures[row] = state.steps, state.failure
+            if state.failure is None:
                 try:
-                    relaxed[row] = Crystal.from_structure(walker.atoms)
+                    relaxed[row] = Crystal.from_structure(state.atoms)
                 except ValueError as error:
                     failures[row] = f"what it has become cannot be written down: {error}"
                     continue
-                energies[row], converged[row] = walker.energy, walker.converged
+                energies[row], converged[row] = state.energy, state.converged
         result = Relaxed(CrystalBatch.from_crystals(relaxed)[place], failures[place])
         return result, RelaxationPaths(energies[place], steps[place], converged[place])
 

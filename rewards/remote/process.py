@@ -1,16 +1,16 @@
-"""Scoring by another program, here or on another machine, over its standard input and output.
+"""Rewards computed by another program, on this machine or another, over standard input and output.
 
-``python -m rewards.remote.process MODULE:ATTRIBUTE`` is such a program: it serves any reward, with another environment
-or by ``ssh HOST python -m rewards.remote.process ...`` on another host. The protocol is one JSON object a line.
+``python -m rewards.remote.process MODULE:ATTRIBUTE`` serves any reward in this way: from another environment, or with
+``ssh HOST python -m rewards.remote.process ...`` from another host. The protocol is one JSON object a line.
 
 - A request is ``{"id": 7, "crystal": "225-a-Na-...", "numbers": [...], "positions": [[x, y, z], ...], "cell": [[...],
   [...], [...]]}``: the text form of the crystal, and atomic numbers, Cartesian positions in Å and lattice vectors in Å
-  (rows) of its primitive cell, for programs that do not know the text form.
-- An empty line says that no more requests come before these are answered. A program may answer each request at once
-  and ignore empty lines, or wait for one and compute all together.
+  (rows) of its primitive cell, for programs that do not parse the text form.
+- An empty line ends a batch: no more requests come before these are answered. A program may answer each request at
+  once and ignore empty lines, or wait for one and compute the batch together.
 - A reply is ``{"id": 7, "reward": 1.5, "terms": {"gap": 2.0}, "failure": null}``, in any order. ``terms`` and
-  ``failure`` may be missing; with a reason as ``failure`` the crystal has failed, and ``reward`` may be missing too.
-- Other lines are ignored. The program should end when its standard input does.
+  ``failure`` are optional; with a reason as ``failure`` the crystal has failed, and ``reward`` is optional too.
+- All other lines are ignored. The program should end when its standard input does.
 """
 
 import argparse
@@ -31,34 +31,34 @@ import numpy as np
 
 from crystal_env.crystal import Crystal, CrystalBatch, as_batch
 from crystal_env.errors import InputError
-from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
-from rewards.combinators.rows import Row, join_rows, rows_of
-from rewards.remote.child import Child, ChildError
+from crystal_env.reward import Reward, RewardResult, Scorer, default_floor, resolve_reward
+from rewards.combinators.rows import rows_of
+from rewards.remote.json_subprocess import JSONSubprocess, JSONSubprocessError
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-_QUOTED = 300  # characters of a line that is quoted
+_MAX_QUOTE = 300  # characters of a line quoted in an error
 
 
 class ProcessReward:
-    """A reward that another program computes; see `rewards.remote.process` for how they talk.
+    """A reward computed by another program; see `rewards.remote.process` for the protocol.
 
-    The program starts with the first score and stays. If it ends before it has answered, it is started again and asked
-    again for what is missing, crystal by crystal; a crystal at which it ends twice gets ``floor`` and a reason that
-    quotes its last line on standard error. A program that does not answer in time is killed and started again; alone,
-    the crystal it was busy with gets the floor, and the others are scored. After more than ``restarts`` starts in a row
-    without an answer, all crystals that are left get the floor.
+    The program starts with the first batch and keeps running. If it ends before it has answered, it is restarted and
+    receives the unanswered requests one by one; a crystal at which it ends twice gets ``floor`` and a reason that
+    quotes its last line on standard error. A program that does not answer in time is killed and restarted; only the
+    crystal that timed out gets the floor. After more than ``restarts`` consecutive starts without an answer, all
+    remaining crystals get the floor. So does a crystal for which a reply holds a number that is not finite.
 
     Args:
-        command: the program and its arguments, as a list, or as a string that is split as a shell would do it.
-        timeout: longest time in seconds until the next reply, the start of the program included.
-        restarts: how often the program is started again without having answered.
-        batch_size: most requests before an empty line: what the program may compute together.
-        floor: the total of a crystal that cannot be scored.
+        command: the program and its arguments, as a list, or as a string with the quoting rules of a shell.
+        timeout: maximum time in seconds until the next reply, including the start of the program.
+        restarts: maximum number of consecutive restarts without an answer.
+        batch_size: maximum number of requests before an empty line, which the program may compute together.
+        floor: the total of a crystal that cannot be scored; choose the lowest total that the program can give.
 
     Raises:
-        ValueError: if there is no such program, or a number is impossible.
+        ValueError: if there is no such program, or a number is out of range.
 
     Example:
         >>> import sys
@@ -89,47 +89,48 @@ class ProcessReward:
         self.floor = float(floor)
         self._terms: list[str] = []
         self._next_id = 0
-        self._child: Child | None = None
+        self._program: JSONSubprocess | None = None
         self._pid = os.getpid()
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
-        """Score B crystals; see the class for what becomes of those that cannot be scored."""
+        """Score B crystals; see the class for those that cannot be scored."""
         crystals = as_batch(crystals)
         finite = np.isfinite(crystals.XYZ).all((1, 2)) & np.isfinite(crystals.L).all(1)
-        rows = {
-            row: Row(self.floor, {}, "it has numbers that are not finite") for row in np.flatnonzero(~finite).tolist()
-        }
-        askable = np.flatnonzero(finite).tolist()
-        parts = deque(askable[start : start + self.batch_size] for start in range(0, len(askable), self.batch_size))
+        invalid = _failed(self.floor, "it has numbers that are not finite")
+        results = dict.fromkeys(np.flatnonzero(~finite).tolist(), invalid)
+        valid = np.flatnonzero(finite).tolist()
+        parts = deque(valid[start : start + self.batch_size] for start in range(0, len(valid), self.batch_size))
         suspects: set[int] = set()
         in_a_row = 0
         while parts:
             part = parts.popleft()
             try:
-                self._ask(crystals, part, rows)
+                self._query(crystals, part, results)
                 in_a_row = 0
-            except (ChildError, OSError) as error:
+            except (JSONSubprocessError, OSError) as error:
                 self._end()
-                left = [row for row in part if row not in rows]
+                left = [row for row in part if row not in results]
                 in_a_row = 1 if len(left) < len(part) else in_a_row + 1
                 if in_a_row > self.restarts:
                     reason = f"the program failed {in_a_row} times in a row: {error}"
-                    rows |= dict.fromkeys(itertools.chain(left, *parts), Row(self.floor, {}, reason))
+                    results |= dict.fromkeys(itertools.chain(left, *parts), _failed(self.floor, reason))
                     break
-                timed_out = isinstance(error, ChildError) and not error.in_time
+                timed_out = isinstance(error, JSONSubprocessError) and error.timed_out
                 if len(part) == 1 and (timed_out or part[0] in suspects):
-                    rows[part[0]] = Row(self.floor, {}, str(error))
+                    results[part[0]] = _failed(self.floor, str(error))
                     continue
                 suspects.update(left)
                 parts.extend([row] for row in left)  # after the others, which may show that the program works
-        return join_rows([rows[row] for row in range(len(crystals))], self._terms, self.floor)
+        result = RewardResult.concatenate([results[row] for row in range(len(crystals))], self.floor, self._terms)
+        self._terms = list(result.terms)
+        return result
 
     def pid(self) -> int | None:
         """Return the process id of the program, None if it does not run."""
-        return self._child.pid if self._child is not None and self._pid == os.getpid() else None
+        return self._program.pid if self._program is not None and self._pid == os.getpid() else None
 
     def close(self) -> None:
-        """End the program; the next score starts it again."""
+        """End the program; the next batch starts it again."""
         self._end(grace=1.0)
 
     def __enter__(self) -> Self:
@@ -139,37 +140,37 @@ class ProcessReward:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_child": None}
+        return {**self.__dict__, "_program": None}
 
-    def _ask(self, crystals: CrystalBatch, part: list[int], rows: dict[int, Row]) -> None:
-        """Send some crystals to the program, and put what it answers into the rows.
+    def _query(self, crystals: CrystalBatch, part: list[int], results: dict[int, RewardResult]) -> None:
+        """Send the crystals of some rows to the program, and add its replies to the results by row.
 
         Raises:
-            ChildError: if it ends or does not answer in time.
+            JSONSubprocessError: if it ends or does not answer in time.
             OSError: if it cannot be started.
         """
-        if self._child is None or self._pid != os.getpid():
-            self._child, self._pid = Child(self.command), os.getpid()
-        child = self._child
+        if self._program is None or self._pid != os.getpid():
+            self._program, self._pid = JSONSubprocess(self.command), os.getpid()
+        program = self._program
         waiting = dict(zip(itertools.count(self._next_id), part, strict=False))
         self._next_id += len(part)
-        asked = crystals[part]
-        lines = [_request(*each) for each in zip(waiting, asked, asked.to_atoms(), strict=True)]
-        child.write("".join(line + "\n" for line in [*lines, ""]))
+        batch = crystals[part]
+        lines = [_request(*each) for each in zip(waiting, batch, batch.to_atoms(), strict=True)]
+        program.write("".join(line + "\n" for line in [*lines, ""]))
         end = time.monotonic() + self.timeout
         while waiting:
-            reply = child.read(end - time.monotonic())
+            reply = program.read(end - time.monotonic())
             name = reply.get("id")
             if isinstance(name, int) and name in waiting:
-                rows[waiting.pop(name)] = _row(reply, self.floor)
+                results[waiting.pop(name)] = _result(reply, self.floor)
                 end = time.monotonic() + self.timeout
             else:
-                child.note(reply)
+                program.note(reply)
 
     def _end(self, grace: float = 0.0) -> None:
-        if self._child is not None and self._pid == os.getpid():
-            self._child.close(grace)
-        self._child = None
+        if self._program is not None and self._pid == os.getpid():
+            self._program.close(grace)
+        self._program = None
 
 
 def _request(name: int, crystal: Crystal, atoms: "Atoms") -> str:
@@ -183,35 +184,47 @@ def _request(name: int, crystal: Crystal, atoms: "Atoms") -> str:
     return json.dumps(request)
 
 
-def _row(reply: dict[str, Any], floor: float) -> Row:
-    """Return what a reply says of its crystal."""
+def _result(reply: dict[str, Any], floor: float) -> RewardResult:
+    """Return the result of the one crystal of a reply."""
     failure, terms = reply.get("failure"), reply.get("terms")
     reward: Any = reply.get("reward")
     reward = floor if reward is None and failure is not None else reward
     terms = {} if terms is None else terms
     if not isinstance(terms, dict) or not all(isinstance(number, int | float) for number in [reward, *terms.values()]):
-        return Row(floor, {}, f"the reply is not understood: {json.dumps(reply)[:_QUOTED]}")
+        return _failed(floor, f"the reply is not understood: {json.dumps(reply)[:_MAX_QUOTE]}")
     try:
         total, numbers = float(reward), {name: float(number) for name, number in terms.items()}
     except OverflowError as error:
-        return Row(floor, {}, f"the reply is not understood: {error}")
-    if not math.isfinite(total):
-        total, failure = floor, f"the reward is {total}"
-    fills = {name: 0.0 if name == "success" else floor for name in numbers}
-    numbers = {name: number if math.isfinite(number) else fills[name] for name, number in numbers.items()}
-    return Row(total, numbers, None if failure is None else str(failure))
+        return _failed(floor, f"the reply is not understood: {error}")
+    bad = [(name, n) for name, n in {"the reward": total, **numbers}.items() if not math.isfinite(n)]
+    if bad:
+        reason = "{} is {}".format(*bad[0])
+        finite = {name: number for name, number in numbers.items() if math.isfinite(number) and name != "success"}
+        fills = {name: 0.0 if name == "success" else floor for name in numbers}
+        return _one(floor, fills | finite, reason if failure is None else str(failure))
+    return _one(total, numbers, None if failure is None else str(failure))
 
 
-def serve(reward: Reward | str, stdin: Iterable[str], stdout: IO[str], floor: float = -10.0) -> None:
-    """Answer requests with a reward until there are no more; what the reward prints goes to standard error.
+def _failed(floor: float, reason: str) -> RewardResult:
+    return _one(floor, {}, reason)
+
+
+def _one(total: float, terms: dict[str, float], failure: str | None) -> RewardResult:
+    columns = {name: np.array([value]) for name, value in terms.items()}
+    return RewardResult(np.array([total]), columns, np.array([failure], object))
+
+
+def serve(reward: Reward | str, stdin: Iterable[str], stdout: IO[str], floor: float | None = None) -> None:
+    """Answer requests with a reward until the input ends; whatever the reward prints goes to standard error.
 
     Args:
         reward: any reward.
         stdin: lines of requests.
-        stdout: where replies are written to.
-        floor: the total of a crystal for which the reward raises, or that cannot be read.
+        stdout: stream of the replies.
+        floor: the total of a crystal that cannot be scored or parsed, by default -1 or the reward's own floor if lower.
     """
-    scorer = Scorer(resolve_reward(reward), floor)
+    reward = resolve_reward(reward)
+    scorer = Scorer(reward, default_floor(reward) if floor is None else floor)
     waiting: list[str] = []
     with contextlib.redirect_stdout(sys.stderr):
         for line in itertools.chain(stdin, [""]):
@@ -225,14 +238,14 @@ def serve(reward: Reward | str, stdin: Iterable[str], stdout: IO[str], floor: fl
 
 
 def _replies(scorer: Scorer, lines: list[str]) -> list[dict[str, Any]]:
-    """Return the replies to requests; a line that is none is reported on standard error."""
+    """Return the replies to requests; a malformed line is reported on standard error."""
     names, crystals, replies = [], [], []
     for line in lines:
         try:
             request = json.loads(line)
             name = request["id"]
         except (ValueError, TypeError, KeyError):
-            print(f"a line is no request: {line.strip()[:_QUOTED]}", file=sys.stderr, flush=True)
+            print(f"a line is no request: {line.strip()[:_MAX_QUOTE]}", file=sys.stderr, flush=True)
             continue
         try:
             crystals.append(Crystal.from_string(str(request.get("crystal"))))
@@ -251,9 +264,9 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m rewards.remote.process", description="Serve a reward over JSON lines."
     )
-    parser.add_argument("reward", metavar="MODULE:ATTRIBUTE", help="the reward, such as rewards:EnergyAboveHull")
-    parser.add_argument("--kwargs", type=json.loads, default={}, help="its keyword arguments, as a JSON object")
-    parser.add_argument("--floor", type=float, default=-10.0, help="the total of a crystal that cannot be scored")
+    parser.add_argument("reward", metavar="MODULE:ATTRIBUTE", help="The reward, such as rewards:EnergyAboveHull.")
+    parser.add_argument("--kwargs", type=json.loads, default={}, help="Its keyword arguments, as a JSON object.")
+    parser.add_argument("--floor", type=float, help="Total of a crystal that cannot be scored.")
     options = parser.parse_args(args)
     reward = resolve_reward(options.reward, options.kwargs)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as stdout:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
-from rewards.combinators.rows import Row, join_rows, rows_of
 from rewards.remote.ray_session import import_ray, session, start_ray
 
 if TYPE_CHECKING:
@@ -123,20 +122,22 @@ class RayPool:
             ValueError: if the cluster has not enough for a single worker.
         """
         crystals = as_batch(crystals)
-        rows: dict[int, Row] = {}
+        results: dict[int, RewardResult] = {}
         if len(crystals):
             limit = self._connect()
             size = min(self.chunk_size, math.ceil(len(crystals) / limit))
             starts = range(size, len(crystals), size)
             queue = deque(_Chunk(part) for part in np.split(np.arange(len(crystals)), starts))
             try:
-                while len(rows) < len(crystals):
+                while sum(len(part.total) for part in results.values()) < len(crystals):
                     self._hand_out(queue, crystals, limit)
-                    self._collect(queue, rows)
+                    self._collect(queue, results)
             except BaseException:
                 self.close()
                 raise
-        return join_rows([rows[row] for row in range(len(crystals))], self._terms, self.floor)
+        result = RewardResult.concatenate([results[start] for start in sorted(results)], self.floor, self._terms)
+        self._terms = list(result.terms)
+        return result
 
     def pids(self) -> list[int]:
         """Return the process ids of the workers that have started."""
@@ -210,7 +211,7 @@ class RayPool:
             chunk = queue.popleft()
             worker.tasks.append((worker.actor.score.remote(crystals[chunk.rows]), chunk))
 
-    def _collect(self, queue: deque[_Chunk], rows: dict[int, Row]) -> None:
+    def _collect(self, queue: deque[_Chunk], results: dict[int, RewardResult]) -> None:
         """Wait until something has ended, and take what it gave."""
         ray = import_ray()
         running = {worker.tasks[0][0]: worker for worker in self._workers if worker.tasks}
@@ -220,22 +221,22 @@ class RayPool:
             try:
                 result = ray.get(task)
             except ray.exceptions.RayError as error:
-                self._lose(worker, f"{type(error).__name__}: {str(error).splitlines()[0]}", queue, rows)
+                self._lose(worker, f"{type(error).__name__}: {str(error).splitlines()[0]}", queue, results)
                 continue
             chunk = worker.tasks.popleft()[1]
             worker.since = time.monotonic()
             if chunk is None:
                 worker.pid, self._failed_starts = result, 0
             else:
-                rows.update(zip(chunk.rows.tolist(), rows_of(result), strict=True))
+                results[int(chunk.rows[0])] = result
         now = time.monotonic()
         for worker in [w for w in running.values() if w.tasks and w.pid is not None]:
             if self.timeout is not None and now - worker.since > self.timeout:
-                self._lose(worker, f"no result within {self.timeout:g} s", queue, rows)
+                self._lose(worker, f"no result within {self.timeout:g} s", queue, results)
         if self._workers and not self.pids() and all(now - worker.since > _START for worker in self._workers):
-            self._give_up(f"none has started within {_START:g} s", queue, rows)
+            self._give_up(f"none has started within {_START:g} s", queue, results)
 
-    def _lose(self, worker: _Worker, reason: str, queue: deque[_Chunk], rows: dict[int, Row]) -> None:
+    def _lose(self, worker: _Worker, reason: str, queue: deque[_Chunk], results: dict[int, RewardResult]) -> None:
         """Stop a worker, and see to it that its crystals are scored again, those it was busy with more carefully."""
         import_ray().kill(worker.actor)
         self._workers.remove(worker)
@@ -246,23 +247,28 @@ class RayPool:
         if running is None:
             self._failed_starts += 1
             if self._failed_starts > self.restarts:
-                self._give_up(reason, queue, rows)
+                self._give_up(reason, queue, results)
             return
         running.deaths += 1
         if running.deaths > self.restarts:
-            given_up = Row(self.floor, {}, f"{running.deaths} workers died over it, the last one of: {reason}")
-            rows.update(dict.fromkeys(running.rows.tolist(), given_up))
+            reason = f"{running.deaths} workers died over it, the last one of: {reason}"
+            results[int(running.rows[0])] = self._failed(running, reason)
         elif running.deaths >= min(_WHOLE, self.restarts):
             queue.extendleft(_Chunk(running.rows[[i]], running.deaths) for i in reversed(range(len(running.rows))))
         else:
             queue.appendleft(running)
 
-    def _give_up(self, reason: str, queue: deque[_Chunk], rows: dict[int, Row]) -> None:
+    def _failed(self, chunk: _Chunk, reason: str) -> RewardResult:
+        """Return the result of crystals that could not be scored."""
+        size = len(chunk.rows)
+        return RewardResult(np.full(size, self.floor), {}, np.full(size, reason, object))
+
+    def _give_up(self, reason: str, queue: deque[_Chunk], results: dict[int, RewardResult]) -> None:
         """Give all crystals that wait the floor, since no worker can be started."""
         reason = f"no worker could be started: {reason}"
         waiting = [*queue, *(chunk for worker in self._workers for _, chunk in worker.tasks if chunk is not None)]
         for chunk in waiting:
-            rows.update(dict.fromkeys(chunk.rows.tolist(), Row(self.floor, {}, reason)))
+            results[int(chunk.rows[0])] = self._failed(chunk, reason)
         queue.clear()
         self.close()
         with suppress(RuntimeWarning):  # where warnings are errors, nothing may be lost either

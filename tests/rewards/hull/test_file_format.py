@@ -31,7 +31,7 @@ def test_other_files_are_value_errors(tmp_path):
     empty = tmp_path / "d.npz"
     empty.touch()
     for path in (text, array, pickled, empty):
-        with pytest.raises(ValueError, match="is no file of a hull"):
+        with pytest.raises(ValueError, match="is not a hull file"):
             read_hull(path)
 
 

@@ -9,7 +9,7 @@ from ase.optimize import FIRE
 
 from crystal_env.crystal import Crystal
 from rewards.potentials.ase import ASEPotential
-from rewards.relaxation.fire import Walker, relax
+from rewards.relaxation.fire import FireState, relax
 from rewards.relaxation.symmetry_projection import symmetry_projection
 
 EMT_POTENTIAL = ASEPotential(EMT, n_jobs=1)
@@ -23,19 +23,19 @@ STRINGS = (
 
 
 def test_minima_are_those_of_ases_own_optimiser():
-    walkers, expected = [], []
+    states, expected = [], []
     for seed, symbol in enumerate(("Cu", "Al", "Ni")):
         atoms = bulk(symbol, cubic=True) * (1, 1, 2)
         atoms.rattle(0.05, seed=seed)
         atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.03 * np.random.default_rng(seed).normal(size=(3, 3))), True)
-        walkers.append(Walker(atoms.copy()))
+        states.append(FireState(atoms.copy()))
         atoms.calc = EMT()
         FIRE(FrechetCellFilter(atoms), logfile=None).run(fmax=0.005, steps=500)
         expected.append((atoms.get_potential_energy(), atoms.get_volume()))
-    relax(walkers, EMT_POTENTIAL, fmax=0.005, steps=500, seconds=100)
-    assert all(walker.converged for walker in walkers)
-    assert [walker.energy for walker in walkers] == pytest.approx([e for e, _ in expected], abs=1e-3)
-    assert [walker.atoms.get_volume() for walker in walkers] == pytest.approx([v for _, v in expected], rel=1e-3)
+    relax(states, EMT_POTENTIAL, fmax=0.005, steps=500, seconds=100)
+    assert all(state.converged for state in states)
+    assert [state.energy for state in states] == pytest.approx([e for e, _ in expected], abs=1e-3)
+    assert [state.atoms.get_volume() for state in states] == pytest.approx([v for _, v in expected], rel=1e-3)
 
 
 def test_a_batch_goes_the_way_that_each_goes_alone():
@@ -43,22 +43,22 @@ def test_a_batch_goes_the_way_that_each_goes_alone():
         atoms = [bulk(symbol, a=a, cubic=True) for symbol, a in (("Cu", 3.8), ("Au", 3.9), ("Pt", 4.0))]
         for seed, one in enumerate(atoms):
             one.rattle(0.1, seed=seed)
-        return [Walker(one) for one in atoms]
+        return [FireState(one) for one in atoms]
 
     together, alone = made(), made()
     relax(together, EMT_POTENTIAL, fmax=0.02, steps=60, seconds=100)
-    for walker in alone:
-        relax([walker], EMT_POTENTIAL, fmax=0.02, steps=60, seconds=100)
+    for state in alone:
+        relax([state], EMT_POTENTIAL, fmax=0.02, steps=60, seconds=100)
     assert [w.steps for w in together] == [w.steps for w in alone]
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(one.atoms.positions, other.atoms.positions)
 
 
 def test_a_structure_that_fails_on_the_way_stops_alone():
-    walkers = [Walker(bulk("Cu", a=3.8)), Walker(bulk("Fe"))]
-    relax(walkers, EMT_POTENTIAL, fmax=0.01, steps=50, seconds=100)
-    assert walkers[0].converged
-    assert "NotImplementedError" in walkers[1].failure
+    states = [FireState(bulk("Cu", a=3.8)), FireState(bulk("Fe"))]
+    relax(states, EMT_POTENTIAL, fmax=0.01, steps=50, seconds=100)
+    assert states[0].converged
+    assert "NotImplementedError" in states[1].failure
 
 
 @pytest.mark.parametrize("string", STRINGS)
@@ -80,10 +80,10 @@ def test_projection_is_idempotent_keeps_symmetric_parts_and_is_orthogonal(string
 @pytest.mark.parametrize("string", STRINGS)
 def test_steps_along_projected_noise_keep_every_operation(string):
     crystal = Crystal.from_string(string)
-    walker, rng = Walker(crystal.to_atoms(), symmetry_projection(crystal)), np.random.default_rng(0)
+    state, rng = FireState(crystal.to_atoms(), symmetry_projection(crystal)), np.random.default_rng(0)
     for _ in range(5):
-        walker.move(walker.force(20 * rng.normal(size=(len(walker.atoms), 3)), 0.1 * rng.normal(size=(3, 3))))
-    after = Crystal.from_structure(walker.atoms)
-    assert np.abs(walker.atoms.positions - crystal.to_atoms().positions).max() > 0.01
+        state.move(state.force(20 * rng.normal(size=(len(state.atoms), 3)), 0.1 * rng.normal(size=(3, 3))))
+    after = Crystal.from_structure(state.atoms)
+    assert np.abs(state.atoms.positions - crystal.to_atoms().positions).max() > 0.01
     assert after.G == crystal.G
     assert sorted(after.A.tolist()) == sorted(crystal.A.tolist())

@@ -98,7 +98,7 @@ def test_time_and_steps_are_limited():
     crystals = rock_salt(6.2).to_batch()
     relaxed, failures = Relaxation(seconds=1e-9)(crystals)
     assert relaxed[0] == crystals[0]
-    assert failures[0] == "TimeoutError: it takes more than 1e-09 s"
+    assert failures[0] == "TimeoutError: the relaxation takes more than 1e-09 s"
     steps = [Relaxation(fmax=1e-9, steps=n)(crystals) for n in (1, 5)]
     assert [result.failures[0] for result in steps] == [None, None]
     assert 6.2 > steps[0].crystals.L[0, 0] > steps[1].crystals.L[0, 0]

@@ -213,17 +213,21 @@ def test_reply_without_a_proper_number_is_a_failure(tmp_path, crystals, reply, t
     assert result.failures[0].startswith(reason)
 
 
-def test_terms_are_finite_and_the_same_for_all(tmp_path, crystals):
+def test_a_term_that_is_not_finite_is_a_failure(tmp_path, crystals):
     command = program(
         tmp_path,
         """
         for r in requests():
-            reply(r, terms={"a": float("nan"), "success": float("inf")} if 11 in r["numbers"] else {"b": 2})
+            reply(r, terms={"a": float("nan"), "c": 5, "success": 1} if 11 in r["numbers"] else {"b": 2})
         """,
     )
     with ProcessReward(command, floor=-2.0) as reward:
-        terms = reward(crystals[:2]).terms
-    assert {name: values.tolist() for name, values in terms.items()} == {"a": [-2, -2], "success": [0, 0], "b": [-2, 2]}
+        result = reward(crystals[:2])
+    assert {name: values.tolist() for name, values in result.terms.items()} == {
+        "a": [-2, -2], "c": [5, -2], "success": [0, 0], "b": [-2, 2]
+    }  # fmt: skip
+    assert result.failures.tolist() == ["a is nan", None]
+    assert result.total[0] == -2.0
 
 
 def test_crystal_without_finite_numbers_is_not_sent(tmp_path, crystals):

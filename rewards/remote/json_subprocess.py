@@ -1,4 +1,4 @@
-"""A program that answers in JSON lines, and what it leaves when it fails."""
+"""A subprocess that answers in JSON lines."""
 
 import contextlib
 import json
@@ -13,20 +13,24 @@ from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-_LINE = 1 << 24  # characters of the longest line that is read as one
-_QUOTED = 300  # characters of a line that is quoted
+_MAX_LINE = 1 << 24  # characters; a longer line is read in pieces
+_MAX_QUOTE = 300  # characters of a line quoted in an error
 
 
-class ChildError(Exception):
-    """The program did not answer in time, or has ended."""
+class JSONSubprocessError(Exception):
+    """The program did not answer in time, or has ended.
 
-    def __init__(self, reason: str, in_time: bool) -> None:
+    Attributes:
+        timed_out: whether it is still running without an answer.
+    """
+
+    def __init__(self, reason: str, timed_out: bool) -> None:
         super().__init__(reason)
-        self.in_time = in_time
+        self.timed_out = timed_out
 
 
-class Child:
-    """A running program, with threads that write to it and read from it, so that it can never block its parent.
+class JSONSubprocess:
+    """A running program. Threads write to it and read from it, so that a full pipe never blocks the caller.
 
     Args:
         command: the program and its arguments.
@@ -42,14 +46,14 @@ class Child:
         )
         self._written: SimpleQueue[str | None] = SimpleQueue()
         self._replies: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
-        self._strange: deque[str] = deque(maxlen=1)
-        self._errors: deque[str] = deque(maxlen=1)
+        self._ignored: deque[str] = deque(maxlen=1)
+        self._stderr: deque[str] = deque(maxlen=1)
         self._threads = [
             threading.Thread(target=target, args=args, daemon=True)
             for target, args in (
                 (_write, (self._process.stdin, self._written)),
-                (_read, (self._process.stdout, self._replies, self._strange)),
-                (_read_errors, (self._process.stderr, self._errors)),
+                (_read, (self._process.stdout, self._replies, self._ignored)),
+                (_read_errors, (self._process.stderr, self._stderr)),
             )
         ]
         for thread in self._threads:
@@ -58,46 +62,46 @@ class Child:
         self._stop = weakref.finalize(self, _stop, self._process, self._written, self._threads, os.getpid())
 
     def write(self, text: str) -> None:
-        """Write text, without waiting until it is read."""
+        """Queue text for the program's standard input and return at once."""
         self._written.put(text)
 
     def read(self, timeout: float) -> dict[str, Any]:
         """Return the next JSON object that the program writes; other lines are skipped.
 
         Raises:
-            ChildError: if there is none within ``timeout`` seconds, or the program has ended.
+            JSONSubprocessError: if there is none within ``timeout`` seconds, or the program has ended.
         """
         try:
             reply = self._replies.get(timeout=max(timeout, 0.0))
         except Empty:
-            raise ChildError(f"no reply in time{self._last_words()}", in_time=False) from None
+            raise JSONSubprocessError(f"no reply in time{self._last_lines()}", timed_out=True) from None
         if reply is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(1.0)
             self._threads[2].join(1.0)
             code = self._process.poll()
             ended = "the program closed its output" if code is None else f"the program ended with exit code {code}"
-            raise ChildError(f"{ended}{self._last_words()}", in_time=True)
+            raise JSONSubprocessError(f"{ended}{self._last_lines()}", timed_out=False)
         return reply
 
     def close(self, grace: float = 0.0) -> None:
-        """End the program: it has ``grace`` seconds after its input has ended, then it is killed."""
+        """Close the program's standard input, and kill the program after ``grace`` seconds."""
         self._written.put(None)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(grace)
         self._stop()
 
     def note(self, reply: dict[str, Any]) -> None:
-        """Remember a reply that nobody has asked for."""
-        self._strange.append(json.dumps(reply))
+        """Keep a reply to no request, to be quoted in an error."""
+        self._ignored.append(json.dumps(reply))
 
-    def _last_words(self) -> str:
-        words = ""
-        if self._errors:
-            words += f"; last line on standard error: {self._errors[-1].strip()[:_QUOTED]}"
-        if self._strange:
-            words += f"; last line not understood: {self._strange[-1].strip()[:_QUOTED]}"
-        return words
+    def _last_lines(self) -> str:
+        text = ""
+        if self._stderr:
+            text += f"; last line on standard error: {self._stderr[-1].strip()[:_MAX_QUOTE]}"
+        if self._ignored:
+            text += f"; last line not understood: {self._ignored[-1].strip()[:_MAX_QUOTE]}"
+        return text
 
 
 def _write(stream: IO[str], texts: "SimpleQueue[str | None]") -> None:
@@ -107,9 +111,9 @@ def _write(stream: IO[str], texts: "SimpleQueue[str | None]") -> None:
             stream.flush()
 
 
-def _read(stream: IO[str], replies: "SimpleQueue[dict[str, Any] | None]", strange: deque[str]) -> None:
+def _read(stream: IO[str], replies: "SimpleQueue[dict[str, Any] | None]", ignored: deque[str]) -> None:
     with stream:
-        while line := stream.readline(_LINE):
+        while line := stream.readline(_MAX_LINE):
             try:
                 reply = json.loads(line)
             except (ValueError, RecursionError):
@@ -117,13 +121,13 @@ def _read(stream: IO[str], replies: "SimpleQueue[dict[str, Any] | None]", strang
             if isinstance(reply, dict):
                 replies.put(reply)
             elif line.strip():
-                strange.append(line)
+                ignored.append(line)
     replies.put(None)
 
 
 def _read_errors(stream: IO[str], lines: deque[str]) -> None:
     with stream:
-        while line := stream.readline(_LINE):
+        while line := stream.readline(_MAX_LINE):
             if line.strip():
                 lines.append(line)
 
@@ -131,7 +135,7 @@ def _read_errors(stream: IO[str], lines: deque[str]) -> None:
 def _stop(
     process: "subprocess.Popen[str]", texts: "SimpleQueue[str | None]", threads: list[threading.Thread], owner: int
 ) -> None:
-    """Kill a program with all that it has started, and wait for its end; only the process that started it may."""
+    """Kill a program and its process group, and wait for its end; does nothing in a forked copy of its parent."""
     if os.getpid() != owner:
         return
     texts.put(None)
