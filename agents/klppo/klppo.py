@@ -36,8 +36,8 @@ from agents.klppo.rollout import Rollout
 from agents.sb3.continuous_policy import ContinuousCrystalFormerPolicy
 from agents.sb3.discrete_policy import CrystalFormerPolicy
 from agents.sb3.vec_env import CrystalVecEnv
-from agents.training.best_crystals import Elite
 from agents.training.micro_batches import micro_batches
+from agents.training.top_k_buffer import TopKBuffer
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 
@@ -170,7 +170,7 @@ class KLPPO(BaseAlgorithm):
         self.kl, self.target_kl, self.ent_coef, self.reward_range = kl, target_kl, ent_coef, reward_range
         self.replay, self.paper_update = replay, paper_update
         self.max_tokens, self.sample_batch_size = max_tokens, sample_batch_size
-        self.elite = Elite(replay_size)
+        self.top_k = TopKBuffer(replay_size)
         self.rng = np.random.default_rng(seed)
         self.average: float | None = None
         self.iteration = 0
@@ -370,7 +370,7 @@ class KLPPO(BaseAlgorithm):
         if rollout.decisions is not None:
             old = self._tensor(rollout.decisions[rows])
         if self.replay:
-            self.elite.add(crystals, rewards)
+            self.top_k.add(crystals, rewards)
         skipped = 0
         for epoch in range(self.n_epochs):
             log_ratios, norm = self._step(crystals, advantages, old, base)
@@ -422,7 +422,7 @@ class KLPPO(BaseAlgorithm):
 
     def _replay(self) -> None:
         """Add the gradient of the log-likelihood of some of the best crystals so far."""
-        best = self.elite.draw(max(1, self.batch_size // 10), self.rng)
+        best = self.top_k.sample(max(1, self.batch_size // 10), self.rng)
         for part in micro_batches(best.n_sites(), self._tokens_at_once):
             log_prob = score(self.model, best[part], self._distribution, self.likelihood).total
             (-self.replay * log_prob.sum() / len(best)).backward()

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from agents.crystalformer.distribution import Distribution, compile_constraints, draw_groups
 from agents.crystalformer.model import CrystalFormer
 from agents.crystalformer.sampler import draw_crystals
-from agents.training.scored_samples import Samples
+from agents.training.scored_samples import ScoredSamples
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import ConstraintOptions, SpaceGroup
@@ -21,7 +21,7 @@ class BestOfN(NamedTuple):
     Attributes:
         crystals: the best one of each group.
         result: what they are worth.
-        calls: crystals that the reward was asked for; equal ones are scored once.
+        calls: crystals that were scored.
         divergence: the most, in nats, that the distribution of a group's best is away from the model's; see
             `divergence_bound`.
     """
@@ -70,14 +70,14 @@ def best_of_n(
             raise InputError(f"{name} must be an integer of at least 1, got {value!r}")
     scorer, rng = Scorer(resolve_reward(reward), floor), np.random.default_rng(seed)
     groups = np.repeat(draw_groups(space_groups, size, rng, constraints), n)
-    distribution, samples = Distribution(compile_constraints(groups, constraints), bins=bins), Samples()
+    distribution, samples = Distribution(compile_constraints(groups, constraints), bins=bins), ScoredSamples()
     with tqdm(total=len(groups), unit="crystal", desc="draw and score", disable=not progress) as bar:
         for start in range(0, len(groups), chunk):
             part = groups[start : start + chunk]
             samples = samples.extended(draw_crystals(model, part, distribution, rng, chunk).crystals, scorer)
             bar.update(len(part))
     best = np.arange(size) * n + samples.result.total.reshape(size, n).argmax(1)
-    return BestOfN(samples.crystals[best], samples.result.take(best), samples.calls, divergence_bound(n))
+    return BestOfN(samples.crystals[best], samples.result.take(best), len(samples), divergence_bound(n))
 
 
 def divergence_bound(n: int) -> float:

@@ -19,8 +19,8 @@ from agents.crystalformer.likelihood import log_prob
 from agents.crystalformer.model import CrystalFormer
 from agents.crystalformer.sampler import draw_crystals
 from agents.search.mcmc_moves import MOVES, Moves
-from agents.training.best_crystals import Elite
 from agents.training.interrupt import Interrupt
+from agents.training.top_k_buffer import TopKBuffer
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import constraints
@@ -176,8 +176,8 @@ class _Chains:
             raise InputError(f"initial must be crystals that the model can draw, crystal {row} has no probability")
         self.result = self._score(self.crystals)
         self.moves = Moves(config.coordinate_width, config.lattice_width, config.bins, grammar.constraints.elements)
-        self.elite = Elite(_BEST)
-        self.elite.add(self.crystals, self.result.total)
+        self.top_k = TopKBuffer(_BEST)
+        self.top_k.add(self.crystals, self.result.total)
         self.tried, self.accepted = np.zeros(len(MOVES), int), np.zeros(len(MOVES), int)
 
     def run(self, interrupt: Interrupt, progress: bool) -> MCMCResult:
@@ -206,8 +206,8 @@ class _Chains:
             self.log_prob,
             CrystalBatch.concatenate([crystals for crystals, _ in samples]),
             np.array([rewards for _, rewards in samples]).reshape(-1, len(self.crystals)),
-            self.elite.crystals,
-            self.elite.rewards,
+            self.top_k.crystals,
+            self.top_k.rewards,
             np.array(trace),
             shares,
             time,
@@ -238,7 +238,7 @@ class _Chains:
         place = np.full(size, -1)
         place[possible] = np.arange(len(possible))
         self.result = _merged(self.result, scored, rows, place[rows], self.scorer.floor)
-        self.elite.add(self.crystals[rows], self.result.total[rows])
+        self.top_k.add(self.crystals[rows], self.result.total[rows])
         np.add.at(self.tried, kind, 1)
         np.add.at(self.accepted, kind[rows], 1)
 

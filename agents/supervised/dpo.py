@@ -78,8 +78,8 @@ def dpo(
 
     The pairs are given, or crystals drawn from the model and paired by their rewards, within their space group where
     possible (see `pair_up`). The reference is the model that the run starts from. What was drawn is in
-    ``samples-0.npz`` of the folder (see `agents.training.scored_samples.Samples`), the pairs in ``chosen.npz`` and
-    ``rejected.npz``.
+    ``samples-0.npz`` of the folder (see `agents.training.scored_samples.ScoredSamples`), the pairs in ``chosen.npz``
+    and ``rejected.npz``.
 
     SIGINT and SIGTERM end the run after the step at hand, with its state saved.
 
@@ -121,7 +121,7 @@ def _pairs(
         rng = np.random.default_rng(config.seed)
         better, worse = pair_up(samples.crystals.G, samples.result.total, config.margin, rng)
         given = Pairs(samples.crystals[better], samples.crystals[worse])
-        facts = {"drawn": len(samples), "calls": samples.calls, "reward_mean": float(samples.result.total.mean())}
+        facts = {"sampled": len(samples), "reward_mean": float(samples.result.total.mean())}
         if not len(better):
             raise InputError(
                 f"no two of {len(samples)} crystals differ in their reward by more than margin = {config.margin}"

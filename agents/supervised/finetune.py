@@ -15,7 +15,7 @@ from agents.supervised.finetuning_config import TuningConfig
 from agents.supervised.finetuning_loop import Tuning
 from agents.supervised.training_data import impossible
 from agents.training.interrupt import Interrupt
-from agents.training.scored_samples import Relax, Samples
+from agents.training.scored_samples import Relax, ScoredSamples
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, Scorer, resolve_reward
@@ -51,7 +51,7 @@ def finetune(
     (`RewardResult.success`) and that the environment could build under the constraints. They are learnt by maximum
     likelihood without dropout, until the loss on a share that is held out stops falling. All crystals with their
     rewards are in ``samples-0.npz``, ``samples-1.npz`` ... of the folder (see
-    `agents.training.scored_samples.Samples`), those kept in ``kept-0.npz`` ...
+    `agents.training.scored_samples.ScoredSamples`), those kept in ``kept-0.npz`` ...
 
     SIGINT and SIGTERM end the run after the step at hand, with its state saved.
 
@@ -92,21 +92,19 @@ class Kept(NamedTuple):
 
     Attributes:
         rows (n,): of the crystals kept.
-        drawn: crystals before.
-        calls: crystals that the reward was asked for.
+        sampled: crystals before.
         succeeded: crystals that the reward calls a success.
         possible: crystals among them that the environment could build under the constraints.
     """
 
     rows: NDArray[np.int64]
-    drawn: int
-    calls: int
+    sampled: int
     succeeded: int
     possible: int
 
     def __str__(self) -> str:
         return (
-            f"{self.drawn} crystals ({self.calls} reward calls): {self.succeeded} succeeded, the environment could "
+            f"{self.sampled} crystals: {self.succeeded} succeeded, the environment could "
             f"build {self.possible} of these, {len(self.rows)} are kept"
         )
 
@@ -115,7 +113,7 @@ class Kept(NamedTuple):
         return {**{name: getattr(self, name) for name in self._fields[1:]}, "kept": len(self.rows)}
 
 
-def keep(samples: Samples, distribution: Distribution, distinct: bool) -> Kept:
+def keep(samples: ScoredSamples, distribution: Distribution, distinct: bool) -> Kept:
     """Choose the crystals to learn from."""
     succeeded = np.flatnonzero(samples.result.success())
     crystals = samples.crystals[succeeded]
@@ -129,7 +127,7 @@ def keep(samples: Samples, distribution: Distribution, distinct: bool) -> Kept:
         keys = [crystal.key() for crystal in samples.crystals[best_first]]
         _, first = np.unique(keys, return_index=True)
         rows = np.sort(best_first[first])
-    return Kept(rows, len(samples), samples.calls, len(succeeded), len(possible))
+    return Kept(rows, len(samples), len(succeeded), len(possible))
 
 
 class LogLikelihood:

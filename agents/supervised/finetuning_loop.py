@@ -1,7 +1,7 @@
 """Fine-tuning as a run: rounds of drawing crystals, scoring them and learning, to be taken up again at any step."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +18,9 @@ from agents.crystalformer.sampler import draw_crystals
 from agents.supervised.finetuning_config import TuningConfig
 from agents.training.interrupt import Interrupt
 from agents.training.micro_batches import epoch_order, micro_batches
-from agents.training.optimiser import Log, adam, check_settings, writer
+from agents.training.optimiser import Log, adam, check_settings, optimiser_step, writer
 from agents.training.run_folder import RunFolder
-from agents.training.scored_samples import Relax, Samples
+from agents.training.scored_samples import Relax, ScoredSamples
 from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import constraints
 from crystal_env.grammar.feasibility import compile_grammar
@@ -109,10 +109,10 @@ class Tuning:
         """Return the model that the run starts from."""
         return CrystalFormer.from_pretrained(self.config.model).to(self.device)
 
-    def draw(self, scorer: Scorer, relax: Relax | None = None) -> Samples:
+    def draw(self, scorer: Scorer, relax: Relax | None = None) -> ScoredSamples:
         """Return the crystals of the round: those in the folder, and what is missing drawn and scored."""
         config, path = self.config, self.config.run / f"samples-{self.at.round}.npz"
-        samples = Samples.load(path) if path.is_file() else Samples()
+        samples = ScoredSamples.load(path) if path.is_file() else ScoredSamples()
         if len(samples) == config.samples:
             return samples
         bar = tqdm(
@@ -183,18 +183,18 @@ class Tuning:
     def _update(self, objective: Objective, rows: NDArray[np.int64], log: Log) -> None:
         """Take one optimiser step."""
         started, config, at = time.monotonic(), self.config, self.at
-        self.optimiser.zero_grad()
-        for part in micro_batches(objective.sites[rows], config.max_tokens):
-            loss = objective(self.model, rows[part])["loss"].sum()
-            (loss / len(rows)).backward()
-            at.loss += float(loss.detach())
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_gradient))
-        if np.isfinite(norm):  # else one bad batch would spoil the weights for good
-            self.optimiser.step()
+        norm = optimiser_step(self.model, self.optimiser, self._losses(objective, rows), config.max_gradient)
         at.step += 1
         at.done += 1
         at.seconds += time.monotonic() - started
-        log("train/gradient_norm", norm, at.step)
+        log("train/grad_norm", norm, at.step)
+
+    def _losses(self, objective: Objective, rows: NDArray[np.int64]) -> Iterator[Tensor]:
+        """Yield the losses of the micro-batches of examples (n,), whose sum is their mean loss."""
+        for part in micro_batches(objective.sites[rows], self.config.max_tokens):
+            loss = objective(self.model, rows[part])["loss"].sum()
+            self.at.loss += float(loss.detach())
+            yield loss / len(rows)
 
     def _record(
         self,

@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from agents.supervised.pretrain_config import PretrainConfig
 from agents.supervised.training_data import load_training_data
 from agents.training.interrupt import Interrupt
 from agents.training.micro_batches import epoch_order, micro_batches
-from agents.training.optimiser import Log, adam, check_settings, writer
+from agents.training.optimiser import Log, adam, check_settings, optimiser_step, writer
 from agents.training.run_folder import RunFolder
 from crystal_env.crystal import CrystalBatch
 from crystal_env.equivalents import equivalents
@@ -110,7 +111,7 @@ class _Run:
                 seconds = time.monotonic() - started
                 self.seconds += seconds
                 log("train/loss", loss, self.step)
-                log("train/gradient_norm", norm, self.step)
+                log("train/grad_norm", norm, self.step)
                 log("train/crystals_per_second", len(rows) / seconds, self.step)
                 if self.step % (self.config.validate_every * self.steps_per_epoch) == 0 or self.step == self.total:
                     self._validate(log, loss)
@@ -138,30 +139,29 @@ class _Run:
                 yield order[batch * size : (batch + 1) * size]
 
     def _update(self, rows: NDArray[np.int64]) -> tuple[float, float]:
-        """Take one optimiser step; return the mean loss and the norm of the gradient before it was cut."""
+        """Take one optimiser step; return the mean loss and the norm of the gradient before clipping."""
         config, model = self.config, self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(config, self.step, self.total)
         draws = np.random.SeedSequence([config.seed, self.step, self.rank])  # a resumed run drops out the same
         torch.manual_seed(int(draws.generate_state(1)[0]))
-        self.optimiser.zero_grad()
         loss = torch.zeros((), device=self.device)
-        mine = rows[self.rank :: self.n_ranks]
-        for part in micro_batches(self.data.n_sites()[mine], config.max_tokens):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-                scores = score(model, self.shown[mine[part]], Distribution(any_crystal()), config.likelihood)
-            part_loss = -scores.total.sum() / len(rows)
-            part_loss.backward()
-            loss += part_loss.detach()
-        if self.n_ranks > 1:
-            self._add_up(loss)
-        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient))
-        if np.isfinite(norm):  # else one bad batch would spoil the weights for good
-            self.optimiser.step()
+        all_reduce = partial(self._all_reduce, loss) if self.n_ranks > 1 else None
+        norm = optimiser_step(model, self.optimiser, self._losses(rows, loss), config.max_gradient, all_reduce)
         self.step += 1
         return loss.item(), norm
 
-    def _add_up(self, loss: Tensor) -> None:
+    def _losses(self, rows: NDArray[np.int64], total: Tensor) -> Iterator[Tensor]:
+        """Yield the losses of this process's micro-batches of a batch (B,), and add them to the total."""
+        mine = rows[self.rank :: self.n_ranks]
+        for part in micro_batches(self.data.n_sites()[mine], self.config.max_tokens):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+                scores = score(self.model, self.shown[mine[part]], Distribution(any_crystal()), self.config.likelihood)
+            loss = -scores.total.sum() / len(rows)
+            total += loss.detach()
+            yield loss
+
+    def _all_reduce(self, loss: Tensor) -> None:
         """Sum loss and gradients over all processes."""
         every = [loss, *(p.grad for p in self.model.parameters() if p.grad is not None)]
         flat = torch.cat([tensor.flatten() for tensor in every])

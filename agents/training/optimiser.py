@@ -1,11 +1,13 @@
-"""What all training runs have in common: the optimiser, the log, and which settings a run goes on with."""
+"""What all training runs have in common: the optimiser and its step, the log, and which settings a run resumes with."""
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from agents.crystalformer.network import Network
 from crystal_env.errors import InputError
@@ -21,6 +23,36 @@ def adam(
     others = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
+
+
+def optimiser_step(
+    model: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    losses: Iterable[Tensor],
+    max_grad_norm: float,
+    all_reduce: Callable[[], None] | None = None,
+) -> float:
+    """Take a step down the sum of losses; return the norm of its gradient before clipping.
+
+    A step whose gradient is not finite is skipped: one bad batch would spoil the weights for good.
+
+    Args:
+        model: whose gradients are clipped.
+        optimiser: of its weights.
+        losses: scalars with gradient, of one micro-batch each, computed one after the other: only one graph is in
+            memory at a time.
+        max_grad_norm: norm that longer gradients are clipped to.
+        all_reduce: sums the gradients over several processes.
+    """
+    optimiser.zero_grad()
+    for loss in losses:
+        loss.backward()
+    if all_reduce is not None:
+        all_reduce()
+    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm))
+    if math.isfinite(norm):
+        optimiser.step()
+    return norm
 
 
 def check_settings(run: Path, now: dict[str, Any], before: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Crystals that a model has drawn, with what they are worth, kept on disk."""
+"""Crystals that a model has sampled, with their rewards, kept on disk."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -16,59 +16,55 @@ from crystal_env.reward import RewardResult, Scorer
 Relax = Callable[[CrystalBatch], tuple[CrystalBatch, NDArray[np.object_]]]
 """A callable from B crystals to B relaxed ones and, for each, None or the reason why it stayed as it was."""
 
-
-def no_result() -> RewardResult:
-    """Return the result of no crystals."""
-    return RewardResult(np.zeros(0), {}, np.zeros(0, object))
+_ARRAYS = ("G", "W", "A", "XYZ", "L")
 
 
 @dataclass(frozen=True)
-class Samples:
-    """B crystals that were drawn and scored.
+class ScoredSamples:
+    """B crystals that were sampled and scored.
 
     Attributes:
-        drawn: the crystals as they were drawn.
+        sampled: the crystals as they were sampled.
         crystals: those that were scored: the same, or relaxed.
-        result: what they are worth; one that could not be relaxed counts as failed.
-        calls: crystals that the reward was asked for; equal ones are scored once.
+        result: their scores; a crystal that could not be relaxed counts as failed.
     """
 
-    drawn: CrystalBatch = field(default_factory=CrystalBatch.empty)
+    sampled: CrystalBatch = field(default_factory=CrystalBatch.empty)
     crystals: CrystalBatch = field(default_factory=CrystalBatch.empty)
-    result: RewardResult = field(default_factory=no_result)
-    calls: int = 0
+    result: RewardResult = field(default_factory=lambda: RewardResult.concatenate([], 0.0))
 
     def __len__(self) -> int:
-        return len(self.drawn)
+        return len(self.sampled)
 
-    def extended(self, drawn: CrystalBatch, scorer: Scorer, relax: Relax | None = None) -> "Samples":
-        """Return these and more crystals, which are relaxed, if that is asked for, and scored."""
-        crystals, reasons = (drawn, np.full(len(drawn), None, object)) if relax is None else relax(drawn)
-        if len(crystals) != len(drawn) or len(reasons) != len(drawn):
+    def extended(self, sampled: CrystalBatch, scorer: Scorer, relax: Relax | None = None) -> "ScoredSamples":
+        """Return these and more crystals, which are relaxed, if that is asked for, and scored.
+
+        Raises:
+            ValueError: if the relaxation returns another number of crystals or reasons.
+        """
+        crystals, reasons = (sampled, np.full(len(sampled), None, object)) if relax is None else relax(sampled)
+        if len(crystals) != len(sampled) or len(reasons) != len(sampled):
             raise InputError(
-                f"relax must return {len(drawn)} crystals and reasons, got {len(crystals)}, {len(reasons)}"
+                f"relax must return {len(sampled)} crystals and reasons, got {len(crystals)}, {len(reasons)}"
             )
-        together = CrystalBatch.concatenate([self.crystals, crystals])
-        first, place = together.distinct()
-        new = first[first >= len(self)]
-        known = join([self.result, scorer(together[new])], scorer.floor)
-        row_of = np.concatenate([np.arange(len(self)), np.zeros(len(crystals), np.int64)])
-        row_of[new] = len(self) + np.arange(len(new))
-        result = known.take(row_of[first][place][len(self) :])
+        result = scorer(crystals)
         for row, reason in enumerate(reasons):
             if reason is not None:
                 result.failures[row] = f"not relaxed: {reason}"
-        joined = join([self.result, result], scorer.floor)
-        return Samples(CrystalBatch.concatenate([self.drawn, drawn]), together, joined, self.calls + len(new))
+        return ScoredSamples(
+            CrystalBatch.concatenate([self.sampled, sampled]),
+            CrystalBatch.concatenate([self.crystals, crystals]),
+            RewardResult.concatenate([self.result, result], scorer.floor),
+        )
 
     def save(self, path: Path) -> None:
         """Write them into an npz file, which is replaced whole or not at all."""
         result = self.result
         failures = np.array([failure or "" for failure in result.failures], np.str_)
-        arrays: dict[str, Any] = {"total": result.total, "failures": failures, "calls": np.int64(self.calls)}
+        arrays: dict[str, Any] = {"total": result.total, "failures": failures}
         arrays |= {f"term_{name}": values for name, values in result.terms.items()}
-        for kind in ("drawn", "crystals"):
-            arrays |= {f"{kind}_{name}": getattr(getattr(self, kind), name) for name in ("G", "W", "A", "XYZ", "L")}
+        for kind in ("sampled", "crystals"):
+            arrays |= {f"{kind}_{name}": getattr(getattr(self, kind), name) for name in _ARRAYS}
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         with temporary.open("wb") as file:
             np.savez_compressed(file, **arrays, allow_pickle=False)
@@ -78,21 +74,9 @@ class Samples:
     def load(cls, path: Path) -> Self:
         """Read a file written by `save`."""
         with np.load(path, allow_pickle=False) as file:
-            drawn, crystals = (
-                CrystalBatch(*(file[f"{kind}_{name}"] for name in ("G", "W", "A", "XYZ", "L")))
-                for kind in ("drawn", "crystals")
+            sampled, crystals = (
+                CrystalBatch(*(file[f"{kind}_{name}"] for name in _ARRAYS)) for kind in ("sampled", "crystals")
             )
             terms = {name.removeprefix("term_"): file[name] for name in file.files if name.startswith("term_")}
             failures = np.array([failure or None for failure in file["failures"].tolist()] + [None], object)[:-1]
-            return cls(drawn, crystals, RewardResult(file["total"], terms, failures), int(file["calls"]))
-
-
-def join(results: Sequence[RewardResult], floor: float) -> RewardResult:
-    """Join results in order; a term that one of them lacks is the floor there, success is 0."""
-    names = list(dict.fromkeys(name for result in results for name in result.terms))
-    terms = {}
-    for name in names:
-        fill = 0.0 if name == "success" else floor
-        terms[name] = np.concatenate([r.terms.get(name, np.full(len(r.total), fill)) for r in results])
-    total = np.concatenate([result.total for result in results])
-    return RewardResult(total, terms, np.concatenate([result.failures for result in results]))
+            return cls(sampled, crystals, RewardResult(file["total"], terms, failures))

@@ -232,9 +232,9 @@ def test_replay_adds_the_likelihood_of_the_best_so_far():
     plain, replaying = agent(batch_size=32), agent(batch_size=32, replay=0.7)
     rollout = drawn(plain)
     added = gradient(replaying, rollout) - gradient(plain, rollout)
-    best = copy.deepcopy(replaying.elite).draw(3, np.random.default_rng(0))
-    assert set(replaying.elite.rewards) <= set(rollout.rewards)
-    assert replaying.elite.rewards[0] == rollout.rewards.max()
+    best = copy.deepcopy(replaying.top_k).sample(3, np.random.default_rng(0))
+    assert set(replaying.top_k.rewards) <= set(rollout.rewards)
+    assert replaying.top_k.rewards[0] == rollout.rewards.max()
     assert len(best) == 3
     assert added.abs().max() > 0
 
@@ -330,7 +330,7 @@ def test_saved_and_loaded_it_goes_on_as_if_never_stopped(tmp_path, options):
     assert loaded.average == straight.average
     assert (loaded.tau, loaded.iteration, loaded.num_timesteps) == (straight.tau, 4, straight.num_timesteps)
     assert loaded.rng.bit_generator.state == straight.rng.bit_generator.state
-    np.testing.assert_array_equal(loaded.elite.rewards, straight.elite.rewards)
+    np.testing.assert_array_equal(loaded.top_k.rewards, straight.top_k.rewards)
 
 
 class Remembering:

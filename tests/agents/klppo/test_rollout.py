@@ -1,10 +1,9 @@
-"""What is logged of a batch, and which crystals are the best so far."""
+"""What is logged of a batch."""
 
 import numpy as np
 import pytest
 
 from agents.klppo.rollout import Rollout, variety
-from agents.training.best_crystals import Elite
 from crystal_env import Crystal, CrystalBatch
 from crystal_env.reward import RewardResult
 
@@ -59,15 +58,3 @@ def test_variety_counts_equivalent_descriptions_once():
 
 def test_failures_of_one_kind_are_counted_together():
     assert rollout().failures() == {"two atoms are Å apart, at least is needed": 1}
-
-
-def test_the_best_are_kept_one_of_each_key():
-    elite = Elite(size=2)
-    elite.add(CRYSTALS, np.array([0.0, 0.5, -1.0, -2.0, -3.0]))
-    assert elite.rewards.tolist() == [0.5, -1.0]
-    elite.add(CRYSTALS[3:4], np.array([0.1]))
-    assert elite.rewards.tolist() == [0.5, 0.1]
-    elite.add(CRYSTALS[2:3], np.array([0.05]))
-    assert elite.rewards.tolist() == [0.5, 0.1]
-    assert {crystal.formula for crystal in elite.draw(9, np.random.default_rng(0))} == {"NaCl", "CsCl"}
-    assert len(elite.draw(1, np.random.default_rng(0))) == 1

@@ -60,12 +60,11 @@ def test_more_crystals_are_better_and_are_counted(model):
     means = []
     for n in (1, 2, 8):
         best = best_of_n(model, reward, n, 200, seed=0, space_groups=list(GROUPS), **CONSTRAINTS)
-        assert best.calls == 200 * n  # no two are equal on the continuous environment
+        assert best.calls == 200 * n
         assert best.divergence == divergence_bound(n)
         means.append(best.result.total.mean())
     assert means == sorted(means)
     assert means[2] > means[0] + 0.2
-    assert best_of_n(model, reward, 8, 50, seed=0, **OPTIONS).calls < 400
 
 
 def test_the_outcome_depends_on_the_seed_alone(model):

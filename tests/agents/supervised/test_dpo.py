@@ -13,7 +13,7 @@ from agents import CrystalFormer
 from agents.supervised.dpo import DPOConfig, Pairs, Preferences, dpo, dpo_loss, pair_up
 from agents.supervised.finetuning_loop import Tuning
 from agents.training.run_folder import RunFolder
-from agents.training.scored_samples import Samples
+from agents.training.scored_samples import ScoredSamples
 from crystal_env.crystal import CrystalBatch
 
 OPTIONS = {"bins": BINS, **CONSTRAINTS}
@@ -195,8 +195,8 @@ def test_preferences_by_reward_raise_the_mean_reward(config, base):
     assert last["validation_loss"] < np.log(2)
     assert last["validation_accuracy"] > 0.7
     assert last["validation_margin"] > 0
-    samples = Samples.load(config.run / "samples-0.npz")
-    assert first["calls"] == samples.calls == len(samples.drawn.distinct()[0])
+    samples = ScoredSamples.load(config.run / "samples-0.npz")
+    assert first["sampled"] == len(samples) == 300
     pairs = [CrystalBatch.load(config.run / f"{name}.npz") for name in Pairs._fields]
     assert (reward(pairs[0]) > reward(pairs[1])).all()
     assert first["pairs"] == len(pairs[0]) == len(pairs[1]) > 100
@@ -232,7 +232,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(config, monkeypatch):
     whole = replace(config, run=config.run.with_name("whole"))
     expected = dpo(whole, False, reward=reward).state_dict()
     stops = [
-        (Samples, "extended", lambda samples: len(samples) == 40, "with 80 crystals drawn"),
+        (ScoredSamples, "extended", lambda samples: len(samples) == 40, "with 80 crystals drawn"),
         (Tuning, "_update", lambda run: run.at.step == 1, "at step 2"),
         (Tuning, "_update", lambda run: run.at.step == 3, "at step 4"),
     ]
@@ -244,7 +244,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(config, monkeypatch):
         config = DPOConfig.of_run(config.run)
     assert same(dpo(config, False, reward=reward).state_dict(), expected)
     assert history(config) == history(whole)
-    assert history(config)[0]["drawn"] == 100
+    assert history(config)[0]["sampled"] == 100
 
 
 def interrupting(method, is_time):

@@ -14,7 +14,7 @@ from agents import CrystalFormer
 from agents.supervised.finetune import FinetuneConfig, finetune, keep
 from agents.supervised.finetuning_loop import Tuning
 from agents.training.run_folder import RunFolder
-from agents.training.scored_samples import Samples
+from agents.training.scored_samples import ScoredSamples
 from crystal_env.crystal import CrystalBatch
 from crystal_env.reward import RewardResult, Scorer
 
@@ -142,7 +142,7 @@ def at_step(monkeypatch, step, act):
 
 def while_drawing(monkeypatch, call, act):
     """Call a function when crystals are drawn and scored for the nth time."""
-    extended, calls = Samples.extended, []
+    extended, calls = ScoredSamples.extended, []
 
     def patched(self, *args):
         calls.append(None)
@@ -150,7 +150,7 @@ def while_drawing(monkeypatch, call, act):
             act()
         return extended(self, *args)
 
-    monkeypatch.setattr(Samples, "extended", patched)
+    monkeypatch.setattr(ScoredSamples, "extended", patched)
 
 
 def interrupt():
@@ -191,7 +191,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not_and_scores_nothing_twice(
     assert same(model.state_dict(), expected.state_dict())
     assert history(config) == history(whole)
     assert files(config) == files(whole)
-    assert counts[0].calls == counts[1].calls == sum(e.get("calls", 0) for e in history(whole))
+    assert counts[0].calls == counts[1].calls == sum(e.get("sampled", 0) for e in history(whole))
     assert {int(entry["round"]) for entry in history(whole)} == {0, 1}
 
 
@@ -229,17 +229,17 @@ def test_the_folder_shows_what_was_done(config, base):
     content = json.loads((config.run / "run.json").read_text())
     assert content["settings"]["given_reward"].endswith("test_finetune:graded")
     assert content["parameters"] == base[0].n_parameters
-    samples = Samples.load(config.run / "samples-0.npz")
+    samples = ScoredSamples.load(config.run / "samples-0.npz")
     first = history(config)[0]
-    assert (first["drawn"], first["calls"]) == (len(samples), samples.calls) == (100, len(samples.drawn.distinct()[0]))
-    assert np.array_equal(samples.result.total, reward(samples.drawn))
+    assert first["sampled"] == len(samples) == 100
+    assert np.array_equal(samples.result.total, reward(samples.sampled))
     assert first["kept"] == len(kept(config)) == samples.result.success().sum()
     assert 0 < first["kept"] < 100
 
 
 def test_no_two_rounds_or_parts_of_a_round_draw_the_same(config):
     finetune(replace(config, bins=0, samples=120, learning_rate=1e-12), False, reward=graded)
-    samples = [Samples.load(config.run / f"samples-{round_}.npz").drawn for round_ in (0, 1)]
+    samples = [ScoredSamples.load(config.run / f"samples-{round_}.npz").sampled for round_ in (0, 1)]
     assert len(CrystalBatch.concatenate(samples).distinct()[0]) == 240
 
 
@@ -247,9 +247,7 @@ def test_nothing_to_learn_from_is_an_error_with_the_numbers(config):
     def hopeless(crystals):
         return RewardResult(np.zeros(len(crystals)), {"success": np.zeros(len(crystals))}, np.full(len(crystals), None))
 
-    with pytest.raises(
-        ValueError, match=r"of 100 crystals \(\d+ reward calls\): 0 succeeded, .* build 0 of these, 0 are"
-    ):
+    with pytest.raises(ValueError, match=r"of 100 crystals: 0 succeeded, .* build 0 of these, 0 are"):
         finetune(config, False, reward=hopeless)
 
 
@@ -264,10 +262,10 @@ def swollen(crystals):
 
 def test_crystals_are_relaxed_before_they_are_scored_and_learnt(config):
     finetune(replace(config, rounds=1), False, reward=graded, relax=swollen)
-    samples = Samples.load(config.run / "samples-0.npz")
-    moved = ~(samples.drawn.A == 3).any(1)
+    samples = ScoredSamples.load(config.run / "samples-0.npz")
+    moved = ~(samples.sampled.A == 3).any(1)
     assert 0 < moved.sum() < 100
-    assert np.allclose(samples.crystals.L[:, 0] / samples.drawn.L[:, 0], np.where(moved, 1.1, 1.0))
+    assert np.allclose(samples.crystals.L[:, 0] / samples.sampled.L[:, 0], np.where(moved, 1.1, 1.0))
     assert [failure is None for failure in samples.result.failures] == moved.tolist()
     assert next(f for f in samples.result.failures if f).startswith("not relaxed: row")
     rows = np.flatnonzero(moved & (reward(samples.crystals) > 0.6))
@@ -298,7 +296,7 @@ def test_what_the_environment_cannot_build_is_not_learnt(config):
 def test_of_equal_crystals_the_best_is_kept_where_they_have_to_be_distinct(config, base):
     crystals = base[0].sample(list(GROUPS), 200, seed=0, **OPTIONS)
     noise = np.random.default_rng(0).random(200)
-    samples = Samples().extended(crystals, Scorer(lambda batch: batch.L[:, 0], 0.0))
+    samples = ScoredSamples().extended(crystals, Scorer(lambda batch: batch.L[:, 0], 0.0))
     samples.result.total[:] += noise
     run = Tuning(config, {}, None, False)
     rows = keep(samples, run.distribution(crystals.G), distinct=True).rows

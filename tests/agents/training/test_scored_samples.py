@@ -1,9 +1,9 @@
-"""Crystals that were drawn and scored: equal ones once, on disk as in memory."""
+"""Crystals that were sampled and scored, on disk as in memory."""
 
 import numpy as np
 import pytest
 
-from agents.training.scored_samples import Samples, join
+from agents.training.scored_samples import ScoredSamples
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.reward import RewardResult, Scorer
 
@@ -26,52 +26,40 @@ class Volume:
         return RewardResult(total, terms, failures)
 
 
-def test_equal_crystals_are_scored_once_and_all_keep_their_place():
+def test_samples_grow_in_order():
     reward, rng = Volume(), np.random.default_rng(0)
-    scorer, samples, rows = Scorer(reward, -1.0), Samples(), np.zeros(0, int)
+    scorer, samples, rows = Scorer(reward, -1.0), ScoredSamples(), np.zeros(0, int)
     for size in (3, 0, 5, 7, 1):
         new = rng.integers(0, 4, size)
         samples, rows = samples.extended(CRYSTALS[new], scorer), np.append(rows, new)
     assert len(samples) == len(rows) == 16
-    assert samples.calls == len(reward.seen) == len(set(reward.seen)) == len(set(rows.tolist())) == 4
-    assert np.array_equal(samples.drawn.L, CRYSTALS.L[rows])
+    assert reward.seen == [str(crystal) for crystal in CRYSTALS[rows]]
+    assert np.array_equal(samples.sampled.L, CRYSTALS.L[rows])
     assert np.array_equal(samples.result.total, CRYSTALS.volume_per_atom()[rows])
     assert [f is None for f in samples.result.failures] == (CRYSTALS.A[rows, 0] == 26).tolist()
-
-
-def test_what_a_result_lacks_is_the_floor():
-    first = RewardResult(np.array([1.0]), {"success": np.array([1.0]), "a": np.array([2.0])}, np.array([None], object))
-    second = RewardResult(np.array([3.0, 4.0]), {"b": np.array([5.0, 6.0])}, np.array(["no", None], object))
-    joined = join([first, second], -7.0)
-    assert joined.total.tolist() == [1, 3, 4]
-    assert {name: values.tolist() for name, values in joined.terms.items()} == {
-        "success": [1, 0, 0], "a": [2, -7, -7], "b": [-7, 5, 6],
-    }  # fmt: skip
-    assert joined.success().tolist() == [True, False, False]
 
 
 def test_a_file_holds_all_of_it(tmp_path):
     def relax(crystals):
         return CRYSTALS[np.arange(len(crystals))[::-1]], np.array([None, "", "no ø", None], object)
 
-    samples = Samples().extended(CRYSTALS, Scorer(Volume(), -1.0), relax)
+    samples = ScoredSamples().extended(CRYSTALS, Scorer(Volume(), -1.0), relax)
     samples.save(tmp_path / "samples.npz")
-    loaded = Samples.load(tmp_path / "samples.npz")
+    loaded = ScoredSamples.load(tmp_path / "samples.npz")
     assert [file.name for file in tmp_path.iterdir()] == ["samples.npz"]
     for name in ("G", "W", "A", "XYZ", "L"):
-        assert np.array_equal(getattr(loaded.drawn, name), getattr(CRYSTALS, name))
+        assert np.array_equal(getattr(loaded.sampled, name), getattr(CRYSTALS, name))
         assert np.array_equal(getattr(loaded.crystals, name), getattr(CRYSTALS[::-1], name))
     assert np.array_equal(loaded.result.total, samples.result.total)
     assert list(loaded.result.failures) == ["heavy", "not relaxed: ", "not relaxed: no ø", None]
     assert loaded.result.terms.keys() == samples.result.terms.keys()
-    assert loaded.calls == samples.calls == 4
 
 
 def test_no_crystals_can_be_saved(tmp_path):
-    Samples().save(tmp_path / "samples.npz")
-    assert len(Samples.load(tmp_path / "samples.npz")) == 0
+    ScoredSamples().save(tmp_path / "samples.npz")
+    assert len(ScoredSamples.load(tmp_path / "samples.npz")) == 0
 
 
 def test_a_relaxation_that_loses_crystals_is_an_error():
     with pytest.raises(ValueError, match="relax must return 4 crystals and reasons, got 3, 4"):
-        Samples().extended(CRYSTALS, Scorer(Volume(), 0.0), lambda c: (c[:3], np.full(4, None)))
+        ScoredSamples().extended(CRYSTALS, Scorer(Volume(), 0.0), lambda c: (c[:3], np.full(4, None)))

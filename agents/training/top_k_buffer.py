@@ -1,4 +1,4 @@
-"""The best crystals met so far, for replay."""
+"""The crystals of highest reward so far, for replay."""
 
 from dataclasses import dataclass, field
 
@@ -9,11 +9,11 @@ from crystal_env.crystal import CrystalBatch
 
 
 @dataclass
-class Elite:
+class TopKBuffer:
     """Keeps the crystals of highest reward, one of each `Crystal.key`, so that no single one fills it.
 
     Attributes:
-        size: most crystals kept.
+        size: capacity; a smaller one takes effect with the next `add`.
         crystals: those kept, the best first.
         rewards (n,): theirs.
     """
@@ -23,9 +23,9 @@ class Elite:
     rewards: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def add(self, crystals: CrystalBatch, rewards: NDArray[np.float64]) -> None:
-        """Take in crystals (B,) with their rewards (B,), as far as they are among the best."""
-        if len(self.rewards) == self.size:
-            better = rewards > self.rewards[-1]
+        """Add those of crystals (B,) with rewards (B,) that are among the best."""
+        if len(self.rewards) >= self.size:
+            better = rewards > self.rewards[self.size - 1]
             crystals, rewards = crystals[better], rewards[better]
         every = CrystalBatch.concatenate([self.crystals, crystals])
         values = np.concatenate([self.rewards, rewards])
@@ -39,6 +39,6 @@ class Elite:
         rows = np.array(kept[: self.size], np.int64)
         self.crystals, self.rewards = every[rows], values[rows]
 
-    def draw(self, size: int, rng: np.random.Generator) -> CrystalBatch:
-        """Draw up to ``size`` of the crystals, each at most once."""
+    def sample(self, size: int, rng: np.random.Generator) -> CrystalBatch:
+        """Return up to ``size`` of the crystals in random order, each at most once."""
         return self.crystals[rng.permutation(len(self.rewards))[:size]]
