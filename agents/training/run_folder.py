@@ -1,7 +1,6 @@
 """The folder of a training run: settings, state, history, curve and logs."""
 
 import json
-import os
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from crystal_env.errors import InputError
+from crystal_env.files import atomic_write
 
 _SETTINGS_FILE, _STATE_FILE, _HISTORY_FILE, _CURVE_FILE = "run.json", "checkpoint.pt", "history.jsonl", "curve.png"
 _PACKAGES = ("crystalgen", "torch", "numpy")
@@ -42,7 +42,7 @@ class RunFolder:
         (self.path / _HISTORY_FILE).unlink(missing_ok=True)
         versions = {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
         content = {"settings": settings, **facts, "versions": versions}
-        _replace(self.path / _SETTINGS_FILE, (json.dumps(content, indent=2) + "\n").encode())
+        atomic_write(self.path / _SETTINGS_FILE, json.dumps(content, indent=2) + "\n")
 
     def read_settings(self) -> dict[str, Any]:
         """Return the settings.
@@ -58,15 +58,7 @@ class RunFolder:
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write the state aside, then put it in the place of the last one."""
-        temporary = self.path / f".{_STATE_FILE}.{os.getpid()}"
-        try:
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path / _STATE_FILE)
-        finally:
-            temporary.unlink(missing_ok=True)
+        atomic_write(self.path / _STATE_FILE, lambda file: torch.save(state, file))
 
     def load_state(self, device: torch.device) -> dict[str, Any]:
         """Return the last state, with its tensors on a device; history written after it is taken back."""
@@ -77,7 +69,7 @@ class RunFolder:
     def forget_after(self, step: int) -> None:
         """Take back the history after a step."""
         kept = [entry for entry in self.history() if entry["step"] <= step]
-        _replace(self.path / _HISTORY_FILE, "".join(f"{json.dumps(entry)}\n" for entry in kept).encode())
+        atomic_write(self.path / _HISTORY_FILE, "".join(f"{json.dumps(entry)}\n" for entry in kept))
 
     def history(self) -> list[dict[str, float]]:
         """Return the validations so far."""
@@ -110,9 +102,3 @@ def draw_curve(history: list[dict[str, float]], path: Path) -> None:
         if axes.has_data():
             axes.legend()
     figure.savefig(path, dpi=110)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)

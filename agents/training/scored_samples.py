@@ -1,6 +1,5 @@
 """Crystals that a model has sampled, with their rewards, kept on disk."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
+from crystal_env.files import atomic_write
 from crystal_env.reward import RewardResult, Scorer
 
 Relax = Callable[[CrystalBatch], tuple[CrystalBatch, NDArray[np.object_]]]
@@ -65,10 +65,7 @@ class ScoredSamples:
         arrays |= {f"term_{name}": values for name, values in result.terms.items()}
         for kind in ("sampled", "crystals"):
             arrays |= {f"{kind}_{name}": getattr(getattr(self, kind), name) for name in _ARRAYS}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays, allow_pickle=False)
-        temporary.replace(path)
+        atomic_write(path, lambda file: np.savez_compressed(file, **arrays, allow_pickle=False))
 
     @classmethod
     def load(cls, path: Path) -> Self:
