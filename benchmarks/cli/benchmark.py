@@ -17,19 +17,19 @@ _Config = TypeVar("_Config")
 
 _COMMANDS = {
     "run": "Run an agent on a task and write its results.",
-    "list": "Show the tasks.",
-    "data": "Check the table of perovskites and put it where the task finds it.",
-    "report": "Write the page of a folder of results again.",
-    "leaderboard": "Write the leaderboard of folders of results.",
+    "list": "List the tasks with their budgets and scores.",
+    "data": "Check the table of perovskites and install it in the data folder.",
+    "report": "Write the HTML page of a folder of results.",
+    "leaderboard": "Rank the results in some folders.",
 }
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What ``benchmark data`` does.
+    """Settings of ``benchmark data``.
 
     Attributes:
-        file: the table of perovskites: a CSV file with the columns formula and target, gzipped or not.
+        file: CSV file of perovskites with the columns formula and target, gzipped or not.
     """
 
     file: Positional[Path]
@@ -37,10 +37,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """What ``benchmark report`` does.
+    """Settings of ``benchmark report``.
 
     Attributes:
-        folder: results that ``benchmark run`` has written.
+        folder: Folder of results that ``benchmark run`` has written.
     """
 
     folder: Positional[Path]
@@ -48,11 +48,11 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class LeaderboardConfig:
-    """What ``benchmark leaderboard`` does.
+    """Settings of ``benchmark leaderboard``.
 
     Attributes:
-        folders: where results are looked for, folders inside included.
-        out: where README.md and leaderboard.html are written.
+        folders: Folders to search for results, recursively.
+        out: Folder for README.md and leaderboard.html.
     """
 
     folders: Positional[tuple[Path, ...]]
@@ -63,7 +63,7 @@ def main(args: list[str]) -> None:
     """Run one of the commands.
 
     Raises:
-        ValueError: if there is no such command, or it cannot do what is asked.
+        ValueError: if there is no such command, or its arguments are wrong.
     """
     command, rest = (args[0], args[1:]) if args else ("--help", [])
     if command == "run":
@@ -100,7 +100,7 @@ def task_list() -> str:
 
 
 def install(file: Path) -> Path:
-    """Copy the table of perovskites into the data folder, after it was checked; return its place there.
+    """Check the table of perovskites, copy it into the data folder, and return its path there.
 
     Raises:
         ValueError: if it is another table.

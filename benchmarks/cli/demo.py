@@ -1,8 +1,8 @@
-"""The demonstration: reinforcement teaches a base model of known crystals to draw stable ones.
+"""The demo: reinforcement learning fine-tunes the shipped base model towards stable crystals.
 
-`KLPPO` fine-tunes the shipped model in a few space groups of high symmetry, where crystals are small and energies
-cheap. The reward is minus the energy above the convex hull, by the CHGNet potential. Before and after are compared on
-crystals of the same number and space groups.
+`KLPPO` fine-tunes the model in five space groups of high symmetry, where crystals are small and energies cheap. The
+reward is minus the energy above the convex hull by CHGNet. Samples of the base model and of the fine-tuned model are
+compared, of the same size and in the same space groups.
 """
 
 import time
@@ -22,26 +22,26 @@ from crystal_env.crystal import CrystalBatch
 from rewards import EnergyAboveHull, Validity
 
 SPACE_GROUPS = (139, 194, 216, 221, 225)
-"""I4/mmm, P6_3/mmc, F-43m, Pm-3m and Fm-3m: home of many simple prototypes."""
+"""I4/mmm, P6_3/mmc, F-43m, Pm-3m and Fm-3m: the space groups of many simple prototypes."""
 
 MAX_DEPTH = 0.2
-"""Deepest energy below the hull in eV/atom that is believed: deeper, the hull lacks a phase."""
+"""Largest energy below the hull in eV/atom that is accepted: farther below, the hull lacks a phase."""
 
 _CHUNK = 128
 
 
 @dataclass
 class Args:
-    """What the demonstration does.
+    """Settings of the demo.
 
     Attributes:
-        out: folder of the results.
-        iterations: batches that the agent draws and learns from.
-        batch_size: crystals of an iteration.
-        crystals: crystals that the model is judged by, before and after.
-        tau: how strongly the agent is held to the base model: less of it gives more stable crystals of fewer kinds.
-        learning_rate: of Adam, at its highest.
-        seed: of everything random.
+        out: Folder of the results.
+        iterations: Number of batches to sample and learn from.
+        batch_size: Crystals in a batch.
+        crystals: Crystals sampled for the comparison, from each model.
+        tau: KL coefficient; a smaller one gives more stable crystals of less variety.
+        learning_rate: Peak Adam learning rate.
+        seed: Seed of all random numbers.
     """
 
     out: Path = Path("runs/demo")
@@ -54,7 +54,7 @@ class Args:
 
 
 def main(args: Args) -> None:
-    """Fine-tune the base model on the energy above the hull and compare before with after."""
+    """Fine-tune the base model on the energy above the hull and compare samples before and after."""
     started = time.time()
     config = TrainConfig(
         run=args.out / "run",
@@ -76,37 +76,37 @@ def main(args: Args) -> None:
     base = CrystalFormer.from_pretrained("mp20")
     reward = EnergyAboveHull(max_depth=MAX_DEPTH)
     print(f"base model mp20, space groups {SPACE_GROUPS}, tau {args.tau}, seed {args.seed}")
-    before = _examine(base, base, reward, args, "base model")
+    before = _evaluate(base, base, reward, args, "base model")
     for leftover in ("agent.zip", "history.jsonl"):
         (args.out / "run" / leftover).unlink(missing_ok=True)
     try:
         model = train(config).model
     except KeyboardInterrupt:
-        print("interrupted: judging what has been learned so far")
+        print("interrupted: evaluating the model of the last checkpoint")
         model = CrystalFormer.from_pretrained(args.out / "run" / "model")
-    after = _examine(model.cpu(), base, reward, args, "after training")
+    after = _evaluate(model.cpu(), base, reward, args, "fine-tuned")
     demo_report.write(args.out, before, after)
     print(f"done in {(time.time() - started) / 60:.1f} minutes; the model is in {args.out / 'run' / 'model'}")
 
 
-def _examine(model: CrystalFormer, base: CrystalFormer, reward: EnergyAboveHull, args: Args, name: str) -> Sample:
-    """Draw crystals and say what they are worth."""
+def _evaluate(model: CrystalFormer, base: CrystalFormer, reward: EnergyAboveHull, args: Args, name: str) -> Sample:
+    """Sample crystals and score them."""
     rng = np.random.default_rng([args.seed, args.iterations])
     crystals = model.sample(list(SPACE_GROUPS), args.crystals, seed=rng)
     parts = [crystals[start : start + _CHUNK] for start in range(0, len(crystals), _CHUNK)]
     results = [reward(part) for part in tqdm(parts, desc=name, unit="batch")]
-    scored = np.concatenate([[failure is None for failure in result.failures] for result in results]).astype(bool)
+    scored = np.concatenate([result.scored for result in results])
     return Sample(
         crystals,
         np.concatenate([result.terms["e_above_hull"] for result in results]),
         scored,
         np.concatenate([result.success() for result in results]),
         Validity()(crystals).success(),
-        _divergence(model, base, crystals),
+        _kl_divergence(model, base, crystals),
     )
 
 
 @torch.inference_mode()
-def _divergence(model: CrystalFormer, base: CrystalFormer, crystals: CrystalBatch) -> float:
-    """Return the mean of ln p / p_base over crystals that the model has drawn."""
+def _kl_divergence(model: CrystalFormer, base: CrystalFormer, crystals: CrystalBatch) -> float:
+    """Return the mean of ln(p / p_base) over samples of the model, in nats."""
     return float((model.log_prob(crystals).total - base.log_prob(crystals).total).double().mean())

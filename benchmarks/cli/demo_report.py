@@ -1,4 +1,4 @@
-"""What the demonstration leaves behind: a table, plots, pictures and CIF files."""
+"""Results of the demo: a table, plots, pictures and CIF files."""
 
 import json
 from pathlib import Path
@@ -15,18 +15,27 @@ from crystal_env import CrystalBatch
 from crystal_env.render import picture
 
 _BEST = 12
+_LABELS = {
+    "mean_e_above_hull": "mean energy above hull (eV/atom, failed = 10)",
+    "mean_e_above_hull_scored": "mean energy above hull of scored crystals (eV/atom)",
+    "median_e_above_hull": "median energy above hull (eV/atom)",
+    "stable_rate": "stable (at most 0.1 eV/atom)",
+    "valid_rate": "valid (distances and charges)",
+    "distinct_stable_rate": "distinct stable formulas / crystals",
+    "kl_divergence": "KL divergence from the base model (nats)",
+}
 
 
 class Sample(NamedTuple):
-    """Crystals with what they are worth.
+    """Crystals with their scores.
 
     Attributes:
         crystals: B crystals.
-        e_above_hull (B,): in eV/atom, 10 where a crystal could not be scored.
-        scored (B,): whether the potential gave a believable energy.
+        e_above_hull (B,): in eV/atom, 10 for a failed crystal.
+        scored (B,): whether the energy was accepted.
         stable (B,): whether e_above_hull is at most 0.1 eV/atom.
         valid (B,): whether `rewards.Validity` accepts it.
-        divergence: of the model that drew them from the base model, estimated on them, in nats.
+        kl_divergence: of the model from the base model, estimated on the crystals, in nats.
     """
 
     crystals: CrystalBatch
@@ -34,7 +43,7 @@ class Sample(NamedTuple):
     scored: NDArray[np.bool_]
     stable: NDArray[np.bool_]
     valid: NDArray[np.bool_]
-    divergence: float
+    kl_divergence: float
 
 
 def write(out: Path, before: Sample, after: Sample) -> None:
@@ -42,14 +51,14 @@ def write(out: Path, before: Sample, after: Sample) -> None:
 
     Args:
         out: folder of the results, with the run in ``run``.
-        before: crystals of the base model.
-        after: crystals of the fine-tuned model.
+        before: samples of the base model.
+        after: samples of the fine-tuned model.
     """
     table = {"before": _summary(before), "after": _summary(after)}
     (out / "results.json").write_text(json.dumps(table, indent=2) + "\n")
     print(f"\n{'':<52}{'before':>10}{'after':>10}")
-    for name in table["before"]:
-        print(f"{name:<52}{table['before'][name]:>10.3f}{table['after'][name]:>10.3f}")
+    for name, label in _LABELS.items():
+        print(f"{label:<52}{table['before'][name]:>10.3f}{table['after'][name]:>10.3f}")
     _plot(out / "learning.png", before, after, RunFolder(out / "run").history())
     best = _distinct_best(after)
     _write_best(out, after.crystals[best], after.e_above_hull[best])
@@ -60,27 +69,27 @@ def _summary(sample: Sample) -> dict[str, float]:
     stable = sample.crystals[sample.stable]
     energies = sample.e_above_hull
     return {
-        "mean energy above hull (eV/atom, failed = 10)": float(energies.mean()),
-        "mean energy above hull of those scored (eV/atom)": float(energies[sample.scored].mean()),
-        "median energy above hull (eV/atom)": float(np.median(energies)),
-        "stable share (at most 0.1 eV/atom)": float(sample.stable.mean()),
-        "valid share (distances and charges)": float(sample.valid.mean()),
-        "distinct stable formulas / crystals": len({crystal.formula for crystal in stable}) / len(energies),
-        "divergence from the base model (nats)": sample.divergence,
+        "mean_e_above_hull": float(energies.mean()),
+        "mean_e_above_hull_scored": float(energies[sample.scored].mean()),
+        "median_e_above_hull": float(np.median(energies)),
+        "stable_rate": float(sample.stable.mean()),
+        "valid_rate": float(sample.valid.mean()),
+        "distinct_stable_rate": len({crystal.formula for crystal in stable}) / len(energies),
+        "kl_divergence": sample.kl_divergence,
     }
 
 
 def _plot(path: Path, before: Sample, after: Sample, history: list[dict[str, float]]) -> None:
-    """Draw energy and divergence by iteration (the paper's Fig. 2) and the histogram of energies (Fig. 3)."""
+    """Plot energy and KL divergence by iteration (the paper's Fig. 2) and the histogram of energies (Fig. 3)."""
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     energy, divergence, histogram = figure.subplots(1, 3)
     steps = [entry["step"] for entry in history]
     energy.plot(steps, [entry["terms_of_scored/e_above_hull"] for entry in history], color="tab:blue")
-    energy.set(xlabel="iteration", ylabel="mean energy above hull of those scored (eV/atom)")
+    energy.set(xlabel="iteration", ylabel="mean energy above hull of scored crystals (eV/atom)")
     divergence.plot(steps, [entry["rollout/kl"] for entry in history], color="tab:orange")
     divergence.set(xlabel="iteration", ylabel="KL(p || p_base) (nats)")
     bins = np.linspace(-0.2, 2, 45)
-    for sample, name, color in ((before, "base model", "tab:gray"), (after, "after training", "tab:blue")):
+    for sample, name, color in ((before, "base model", "tab:gray"), (after, "fine-tuned", "tab:blue")):
         label = f"{name}: {sample.stable.mean():.1%} stable"
         histogram.hist(sample.e_above_hull[sample.scored], bins, color=color, alpha=0.6, label=label)
     histogram.axvline(STABLE, color="tab:red", linestyle="--", linewidth=1)

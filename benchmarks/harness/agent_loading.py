@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -16,8 +15,6 @@ from crystal_env.errors import InputError
 def load_agent(source: str, kwargs: Mapping[str, Any]) -> Any:
     """Return an agent from ``"module:attribute"``, made with its settings if it is a class, or the path of a file.
 
-    Modules of the folder that the command is run in are found too.
-
     Raises:
         ValueError: if there is no such file or attribute, or the settings do not fit.
     """
@@ -26,8 +23,6 @@ def load_agent(source: str, kwargs: Mapping[str, Any]) -> Any:
     module, colon, attribute = source.partition(":")
     if not (module and colon and attribute):
         raise InputError(f"agent must be 'module:attribute' or a file of crystals that exists, got {source!r}")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
         target = getattr(importlib.import_module(module), attribute)
     except (ModuleNotFoundError, AttributeError) as error:
