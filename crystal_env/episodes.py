@@ -141,7 +141,7 @@ class Episodes:
 
     @property
     def action_space(self) -> spaces.Space[Any]:
-        """``Discrete(V)``, or ``Box(2,)`` of token id and unit value in continuous mode."""
+        """``Discrete(V)``, or ``Box(2,)`` of token id and normalised value in continuous mode."""
         if self.vocabulary.bins:
             return spaces.Discrete(self.vocabulary.size)
         return spaces.Box(np.zeros(2, np.float32), np.array([self.vocabulary.size - 1, 1], np.float32))
@@ -194,10 +194,10 @@ class Episodes:
         """
         if self.ended[rows].any():
             raise ResetNeeded(f"environments {rows[self.ended[rows]].tolist()} have ended: call reset before step")
-        tokens, units = _split(actions)
+        tokens, normalised = _split(actions)
         if self._invalid_action == "raise":
-            self._raise_invalid(rows, tokens, units)
-        valid = self.states.step(rows, tokens, units)
+            self._raise_invalid(rows, tokens, normalised)
+        valid = self.states.step(rows, tokens, normalised)
         finished = np.flatnonzero(valid & (self.states.phase[rows] == Phase.DONE))
         rewards = np.zeros(len(rows)) if valid.all() else np.where(valid, 0.0, self.invalid_reward)
         ended = ~valid
@@ -229,13 +229,13 @@ class Episodes:
             )
 
     def _raise_invalid(
-        self, rows: NDArray[np.int64], tokens: NDArray[np.int64], units: NDArray[np.float64] | None
+        self, rows: NDArray[np.int64], tokens: NDArray[np.int64], normalised: NDArray[np.float64] | None
     ) -> None:
-        invalid = np.flatnonzero(~self.states.allowed(rows, tokens, units))
+        invalid = np.flatnonzero(~self.states.allowed(rows, tokens, normalised))
         if len(invalid):
             first = invalid[0]
             row = rows[first]
-            shown = tokens[first] if units is None else (tokens[first], units[first])
+            shown = tokens[first] if normalised is None else (tokens[first], normalised[first])
             allowed = np.flatnonzero(self.states.masks[row])
             raise InputError(
                 f"action {shown} is not allowed in environment {row} at phase {Phase(self.states.phase[row]).name}; "
@@ -304,7 +304,7 @@ class ShowsEpisodes:
 
 
 def check_actions(actions: ArrayLike, space: spaces.Space[Any], size: int | None) -> NDArray[Any]:
-    """Return actions as an array (n,) of ids, or (n, 2) of id and unit value in continuous mode.
+    """Return actions as an array (n,) of ids, or (n, 2) of id and normalised value in continuous mode.
 
     Args:
         actions: of ``size`` environments, or of a single one if ``size`` is None.

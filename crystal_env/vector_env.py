@@ -162,7 +162,7 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
 
     def value_bounds(self) -> NDArray[np.float64]:
         """Return the intervals (N, 2) that the numbers u of the next actions must be in (continuous mode)."""
-        return np.array([self._episodes.states.unit_bounds(row) for row in range(self.num_envs)])
+        return np.array([self._episodes.states.normalised_bounds(row) for row in range(self.num_envs)])
 
     def render(self) -> tuple[Any, ...] | None:
         """Return a text or a picture (H, W, 3) for every copy."""

@@ -17,16 +17,9 @@ from agents.crystalformer.mixtures import LatticeMixture
 from agents.crystalformer.network import Network
 from agents.crystalformer.tokens import normalised_lattice
 from crystal_env.crystal import CrystalBatch
+from crystal_env.encoding import denormalise, normalise_angle, normalise_length
 from crystal_env.errors import InputError
-from crystal_env.vocabulary import (
-    FIRST_ELEMENT,
-    N_SYMBOLS,
-    Phase,
-    Vocabulary,
-    angle_to_unit,
-    length_to_unit,
-    unit_to_value,
-)
+from crystal_env.vocabulary import FIRST_ELEMENT, N_SYMBOLS, Phase, Vocabulary
 from crystal_env.wyckoff import N_LETTERS
 
 _Rows = NDArray[np.int64]
@@ -212,7 +205,7 @@ class Drawing:
     def lattice_units(
         self, rows: _Rows, parameter: NDArray[np.int64], mean: NDArray[np.float64], width: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Draw unit values (n,) of lattice parameters (n,) from Gaussians that are cut off at their bounds."""
+        """Draw normalised values (n,) of lattice parameters (n,) from Gaussians that are cut off at their bounds."""
         bounds = np.tile([0.0, 1.0], (len(rows), 1))
         gamma = np.flatnonzero(parameter == Phase.GAMMA - Phase.A)
         bounds[gamma] = self.decoder.states.gamma_bounds(rows[gamma])
@@ -220,13 +213,13 @@ class Drawing:
         low, high = (_to_number(bounds[:, i], parameter) for i in range(2))
         value = np.clip(mean, low, high) if self._is_greedy else _truncated_normal(mean, width, low, high, self.rng)
         value = np.where(is_length, value, np.degrees(value))
-        unit = np.where(is_length, length_to_unit(np.maximum(value, 1e-9), 1), angle_to_unit(value))
+        unit = np.where(is_length, normalise_length(np.maximum(value, 1e-9), 1), normalise_angle(value))
         return np.clip(unit, bounds[:, 0], bounds[:, 1])
 
 
 def _to_number(unit: NDArray[np.float64], parameter: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return normalised lengths and angles in radians (n,) for unit values (n,)."""
-    value = unit_to_value(unit, parameter + int(Phase.A), np.ones(len(unit), np.int64))
+    """Return normalised lengths and angles in radians (n,) for normalised values (n,)."""
+    value = denormalise(unit, parameter + int(Phase.A), np.ones(len(unit), np.int64))
     return np.where(parameter < 3, value, np.radians(value))
 
 

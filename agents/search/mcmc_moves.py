@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from agents.crystalformer.tokens import normalised_lattice
 from crystal_env.crystal import CrystalBatch
-from crystal_env.encoding import lattice_bins
+from crystal_env.encoding import bin_values, lattice_bins
 from crystal_env.geometry import representatives
-from crystal_env.vocabulary import N_SYMBOLS, Phase, Vocabulary, unit_to_value
+from crystal_env.vocabulary import Phase
 from crystal_env.wyckoff import tables
 
 MOVES = ("new crystal", "element", "coordinates", "lattice")
@@ -60,7 +60,7 @@ class Moves:
         part, T = crystals[rows], tables()
         free = T.free_lattice[part.G]
         if self._bins:
-            bins = lattice_bins(part, self._bins) + self._steps(free.shape, self._bins / 24, rng)
+            bins = lattice_bins(part.L, part.n_atoms(), self._bins) + self._steps(free.shape, self._bins / 24, rng)
             inside = ((bins >= 0) & (bins < self._bins)) | ~free
             L = np.where(inside, _values(np.clip(bins, 0, self._bins - 1), part, self._bins), 1e-6)
         else:
@@ -79,6 +79,4 @@ class Moves:
 
 def _values(bins: NDArray[np.int64], crystals: CrystalBatch, n: int) -> NDArray[np.float64]:
     """Return lattice parameters (B, 6) in Å and degrees that bins (B, 6) stand for."""
-    phase = np.tile(np.arange(6) + int(Phase.A), (len(bins), 1))
-    unit = Vocabulary(n).unit[phase, N_SYMBOLS + bins]
-    return unit_to_value(unit, phase, np.repeat(crystals.n_atoms()[:, None], 6, axis=1))
+    return bin_values(bins, np.arange(Phase.A, Phase.DONE), crystals.n_atoms()[:, None], n)

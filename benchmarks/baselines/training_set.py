@@ -10,8 +10,8 @@ from scipy.optimize import nnls
 from agents.supervised.training_data import impossible
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import data_folder, load_crystals
+from crystal_env.encoding import LENGTH_BOUNDS
 from crystal_env.errors import InputError
-from crystal_env.vocabulary import LENGTH_BOUNDS
 from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS, tables
 
 TRAINING_SET = "mp20_train.csv.gz"

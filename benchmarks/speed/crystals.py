@@ -18,7 +18,6 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from benchmarks.speed.timing import seconds
 from crystal_env import Crystal, CrystalBatch
 from crystal_env.dataset import data_folder, read_structures
-from crystal_env.geometry import expand
 from rewards import EnergyAboveHull, load_potential
 from rewards.potentials import Energies, Potential
 
@@ -47,7 +46,7 @@ def main(path: Path | None = None, crystals: int = 1000, structures: int = 200, 
     line("Structure to Crystal", lambda: [Crystal.from_structure(s) for s in parsed], len(parsed))
     line("Structure to refined Structure (pymatgen, spglib)", lambda: [_refined(s) for s in parsed], len(parsed))
     line("crystal to actions", batch.to_actions, len(batch))
-    line("crystal to arrays of all atoms, primitive", lambda: expand(batch, primitive=True), len(batch))
+    line("crystal to arrays of all atoms, primitive", lambda: batch.expand(primitive=True), len(batch))
     line("crystal to ASE atoms, primitive", batch.to_atoms, len(batch))
     line("crystal to Structure, conventional", batch.to_structures, len(batch))
     line("Structure from space group and sites (pymatgen)", lambda: [_from_spacegroup(c) for c in few[:20]], 20)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from crystal_env import Crystal, CrystalBatch, Phase, Vocabulary, sample_masked, tables
-from crystal_env.geometry import expand, lattice_vectors
+from crystal_env.geometry import lattice_vectors
 from crystal_env.grammar.constraints import constraints
 from crystal_env.grammar.feasibility import compile_grammar
 from crystal_env.grammar.state import CrystalStates
@@ -96,7 +96,7 @@ def _detected(crystal: Crystal, rotations: NDArray[np.int64], translations: NDAr
     distinct = [len(np.unique(np.rint(points * 960 * 24).astype(np.int64) % (960 * 24), axis=0)) for points in images]
     if distinct != tables().multiplicity[crystal.G, crystal.W].tolist():
         return None
-    atoms = expand(crystal.to_batch())
+    atoms = crystal.to_batch().expand()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         cell: Any = (atoms.lattice[0], atoms.frac, atoms.numbers)
