@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.baselines.maskable_ppo_crystalformer import MaskablePPOCrystalFormer
     from benchmarks.baselines.maskable_ppo_mlp import MaskablePPOMLP
     from benchmarks.baselines.mcmc import MCMC
-    from benchmarks.baselines.random_play import RandomPlay
+    from benchmarks.baselines.random_policy import RandomPolicy
     from benchmarks.baselines.supervised_fine_tuning import SupervisedFineTuning
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "MarginalSampler",
     "MaskablePPOCrystalFormer",
     "MaskablePPOMLP",
-    "RandomPlay",
+    "RandomPolicy",
     "SupervisedFineTuning",
     "TokenPPO",
 ]
@@ -51,7 +51,7 @@ _MODULES = {
     "MarginalSampler": "marginal_sampler",
     "MaskablePPOCrystalFormer": "maskable_ppo_crystalformer",
     "MaskablePPOMLP": "maskable_ppo_mlp",
-    "RandomPlay": "random_play",
+    "RandomPolicy": "random_policy",
     "SupervisedFineTuning": "supervised_fine_tuning",
     "TokenPPO": "klppo",
 }

@@ -6,7 +6,7 @@ from stable_baselines3.common.utils import get_device
 
 from agents import CrystalFormer
 from benchmarks.baselines.search import spend
-from benchmarks.harness.model_agent import ModelPlayer
+from benchmarks.harness.model_agent import ModelSampler
 from benchmarks.harness.session import Session
 
 
@@ -26,11 +26,11 @@ class BaseModel:
     batch_size: int = 256
     device: str = "auto"
 
-    def train(self, session: Session) -> ModelPlayer:
+    def train(self, session: Session) -> ModelSampler:
         """Spend the budget, and return what draws."""
-        player = ModelPlayer(load_model(self.model, self.device), session.task)
-        spend(session, player, self.batch_size)
-        return player
+        sampler = ModelSampler(load_model(self.model, self.device), session.task)
+        spend(session, sampler, self.batch_size)
+        return sampler
 
 
 def load_model(name_or_path: str, device: str) -> CrystalFormer:

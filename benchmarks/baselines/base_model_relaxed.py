@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.base_model import load_model
 from benchmarks.baselines.search import grammar_of
-from benchmarks.harness.model_agent import ModelPlayer
+from benchmarks.harness.model_agent import ModelSampler
 from benchmarks.harness.rollout import keeps
 from benchmarks.harness.session import Session
 from crystal_env.crystal import CrystalBatch
@@ -23,7 +23,7 @@ class BaseModelRelaxed:
     A relaxation asks the potential once a step, and where the potential is the oracle this is help that others do not
     have. While the budget is spent, every crystal is therefore charged ``steps + 1`` calls: no more than
     ``budget // (steps + 1)`` crystals are drawn, relaxed and scored. What is drawn for the score is relaxed too, which
-    no meter sees (`RelaxedPlayer.evaluations` counts it): read the result as what relaxation adds, not as an entry of
+    no meter sees (`RelaxedSampler.evaluations` counts it): read the result as what relaxation adds, not as an entry of
     the same budget.
 
     A crystal whose relaxation leaves the space group that was requested, or the task's constraints, stays as drawn.
@@ -42,30 +42,30 @@ class BaseModelRelaxed:
     batch_size: int = 128
     device: str = "auto"
 
-    def train(self, session: Session) -> "RelaxedPlayer":
+    def train(self, session: Session) -> "RelaxedSampler":
         """Spend the budget, relaxation included, and return what draws."""
         relaxation = Relaxation(steps=self.steps, fmax=self.fmax)
-        player = RelaxedPlayer(ModelPlayer(load_model(self.model, self.device), session.task), relaxation, session)
+        sampler = RelaxedSampler(ModelSampler(load_model(self.model, self.device), session.task), relaxation, session)
         rng = np.random.default_rng([session.seed, _LEARNING])
         groups = grammar_of(session.task).sample_groups(session.task.budget // (self.steps + 1), rng)
         for start in range(0, len(groups), self.batch_size):
-            session.score(player.draw(groups[start : start + self.batch_size], rng))
-        return player
+            session.score(sampler.sample(groups[start : start + self.batch_size], rng))
+        return sampler
 
 
-class RelaxedPlayer:
+class RelaxedSampler:
     """Draws and relaxes.
 
     Attributes:
         evaluations: structures whose forces the potential was asked for so far.
     """
 
-    def __init__(self, player: ModelPlayer, relaxation: Relaxation, session: Session) -> None:
-        self.player, self.relaxation, self.task, self.evaluations = player, relaxation, session.task, 0
+    def __init__(self, sampler: ModelSampler, relaxation: Relaxation, session: Session) -> None:
+        self.sampler, self.relaxation, self.task, self.evaluations = sampler, relaxation, session.task, 0
 
-    def draw(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
+    def sample(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
         """Return a crystal for each of the space groups (N,)."""
-        drawn = self.player.draw(space_groups, seed)
+        drawn = self.sampler.sample(space_groups, seed)
         (relaxed, failures), paths = self.relaxation.with_paths(drawn)
         self.evaluations += int((paths.steps + 1).sum())
         fits = np.array([failure is None for failure in failures], bool) & (space_groups == relaxed.G)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from benchmarks.baselines.base_model import load_model
 from benchmarks.baselines.search import BestSeen, spend
-from benchmarks.harness.model_agent import ModelPlayer
+from benchmarks.harness.model_agent import ModelSampler
 from benchmarks.harness.session import Session
 
 
@@ -27,6 +27,6 @@ class BestOfN:
 
     def train(self, session: Session) -> BestSeen:
         """Spend the budget, and return what draws."""
-        player = ModelPlayer(load_model(self.model, self.device), session.task)
-        spend(session, player, self.batch_size)
-        return BestSeen(session, player)
+        sampler = ModelSampler(load_model(self.model, self.device), session.task)
+        spend(session, sampler, self.batch_size)
+        return BestSeen(session, sampler)

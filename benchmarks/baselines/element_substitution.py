@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.marginal_sampler import MarginalPlayer
+from benchmarks.baselines.marginal_sampler import TokenMarginals
 from benchmarks.baselines.search import BestSeen, grammar_of, spend
 from benchmarks.baselines.training_set import TRAINING_SET, TrainingSet, choose, load_training_set
 from benchmarks.harness.session import Session
@@ -40,17 +40,17 @@ class ElementSubstitution:
     def train(self, session: Session) -> BestSeen:
         """Spend the budget, and return what draws."""
         known = load_training_set(self.training_set)
-        player = SubstitutionPlayer(known, grammar_of(session.task), self.changed, self.tries)
-        spend(session, player, self.batch_size)
-        return BestSeen(session, player)
+        sampler = Substitution(known, grammar_of(session.task), self.changed, self.tries)
+        spend(session, sampler, self.batch_size)
+        return BestSeen(session, sampler)
 
 
-class SubstitutionPlayer:
+class Substitution:
     """Draws known crystals with other elements, under a grammar."""
 
     def __init__(self, known: TrainingSet, grammar: Grammar, changed: float = 0.5, tries: int = 10) -> None:
         self.known, self.grammar, self.changed, self.tries = known, grammar, changed, tries
-        self.others = MarginalPlayer(known, grammar)
+        self.others = TokenMarginals(known, grammar)
         self.formula = np.zeros(N_ELEMENTS + 1, np.int64)
         for Z, count in grammar.constraints.formula or ():
             self.formula[Z] = count
@@ -59,7 +59,7 @@ class SubstitutionPlayer:
             proportions = np.sort(_reduced(known.crystals), axis=1)
             self._pool = np.flatnonzero((proportions == np.sort(self.formula)).all(1))
 
-    def draw(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
+    def sample(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
         """Return a crystal for each of the space groups (N,)."""
         rng = np.random.default_rng(seed)
         missing, parts, places = np.arange(len(space_groups)), [], []
@@ -69,7 +69,7 @@ class SubstitutionPlayer:
             parts.append(new[fits])
             places.append(missing[rows[fits]])
             missing = np.delete(missing, rows[fits])
-        parts.append(self.others.draw(space_groups[missing], rng))
+        parts.append(self.others.sample(space_groups[missing], rng))
         order = np.argsort(np.concatenate([*places, missing]))
         return CrystalBatch.concatenate(parts)[order]
 
@@ -112,11 +112,11 @@ class SubstitutionPlayer:
 class _Exchange:
     """Which element stands for which in crystals under substitution: the same at all sites, and two stay two."""
 
-    def __init__(self, player: SubstitutionPlayer, prototypes: CrystalBatch, rng: np.random.Generator) -> None:
-        self.substitutes, self.formula = player.known.substitutes, player.formula
+    def __init__(self, sampler: Substitution, prototypes: CrystalBatch, rng: np.random.Generator) -> None:
+        self.substitutes, self.formula = sampler.known.substitutes, sampler.formula
         self.amounts = _reduced(prototypes)
         present = self.amounts > 0
-        self.changes = (rng.random(present.shape) < player.changed) & present
+        self.changes = (rng.random(present.shape) < sampler.changed) & present
         one = choose(present.astype(np.float64), rng)
         self.changes[np.arange(len(one)), one] |= ~self.changes.any(1)
         self.settled = np.zeros(present.shape, np.int64)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.element_substitution import SubstitutionPlayer
+from benchmarks.baselines.element_substitution import Substitution
 from benchmarks.baselines.search import BestSeen, grammar_of, iteration_size
 from benchmarks.baselines.training_set import TRAINING_SET, TrainingSet, choose, load_training_set
 from benchmarks.harness.rollout import keeps
@@ -49,7 +49,7 @@ class GeneticAlgorithm:
     def train(self, session: Session) -> BestSeen:
         """Spend the budget, and return what draws."""
         known, grammar = load_training_set(self.training_set), grammar_of(session.task)
-        newcomers = SubstitutionPlayer(known, grammar)
+        newcomers = Substitution(known, grammar)
         breeding = Breeding(self, session, known, newcomers, np.random.default_rng(session.seed))
         size, idle = iteration_size(session.task, session.task.budget, self.generations), 0
         while not session.oracle.spent and idle < _PATIENCE:
@@ -67,7 +67,7 @@ class Breeding:
         settings: GeneticAlgorithm,
         session: Session,
         known: TrainingSet,
-        newcomers: SubstitutionPlayer,
+        newcomers: Substitution,
         rng: np.random.Generator,
     ) -> None:
         self.settings, self.session, self.known, self.rng = settings, session, known, rng
@@ -91,7 +91,7 @@ class Breeding:
             made, missing = made + int(fits.sum()), missing[~fits]
         rest = np.flatnonzero(place < 0)
         place[rest] = made + np.arange(len(rest))
-        parts.append(self.newcomers.draw(groups[rest], self.rng))
+        parts.append(self.newcomers.sample(groups[rest], self.rng))
         return CrystalBatch.concatenate(parts)[place]
 
     def children(self, parents: CrystalBatch, mates: CrystalBatch) -> CrystalBatch:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from agents.klppo.losses import Baseline
 from benchmarks.baselines.search import iteration_size, unit
-from benchmarks.harness.model_agent import ModelPlayer
+from benchmarks.harness.model_agent import ModelSampler
 from benchmarks.harness.session import Session
 
 _MOST = 10  # times the iterations of a budget; an agent that draws the same few crystals forever spends nothing
@@ -51,7 +51,7 @@ class KLPPOPaper:
     margin: float | None = None
     device: str = "auto"
 
-    def train(self, session: Session) -> ModelPlayer:
+    def train(self, session: Session) -> ModelSampler:
         """Spend the budget, and return what has learned."""
         from agents import KLPPO
 
@@ -79,7 +79,7 @@ class KLPPOPaper:
             agent._setup_lr_schedule()
             agent.learn(1, callback=callback, log_interval=0, reset_num_timesteps=False)
             session.progress(f"iteration {agent.iteration}, tau {agent.tau:.3g}")
-        return ModelPlayer(agent.model, task)
+        return ModelSampler(agent.model, task)
 
     def rate(self, iteration: int, spent: float) -> float:
         """Return the learning rate of an iteration, counted from 0, when a share of the budget is spent."""

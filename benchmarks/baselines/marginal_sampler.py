@@ -36,14 +36,14 @@ class MarginalSampler:
     smoothing: float = 1.0
     batch_size: int = 128
 
-    def train(self, session: Session) -> "MarginalPlayer":
+    def train(self, session: Session) -> "TokenMarginals":
         """Spend the budget, and return what draws."""
-        player = MarginalPlayer(load_training_set(self.training_set), grammar_of(session.task), self.smoothing)
-        spend(session, player, self.batch_size)
-        return player
+        sampler = TokenMarginals(load_training_set(self.training_set), grammar_of(session.task), self.smoothing)
+        spend(session, sampler, self.batch_size)
+        return sampler
 
 
-class MarginalPlayer:
+class TokenMarginals:
     """Draws from marginals under a grammar."""
 
     def __init__(self, known: TrainingSet, grammar: Grammar, smoothing: float = 1.0) -> None:
@@ -53,7 +53,7 @@ class MarginalPlayer:
         overall = known.elements.sum(0) / known.elements.sum()
         self._elements = (known.elements + smoothing * overall + _TINY)[:, 1:]  # (231, 118)
 
-    def draw(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
+    def sample(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
         """Return a crystal for each of the space groups (N,)."""
         rng, every = np.random.default_rng(seed), np.arange(len(space_groups))
         states = CrystalStates(len(every), Vocabulary(0))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from agents.search.mcmc import MCMCConfig, mcmc
 from benchmarks.baselines.base_model import load_model
 from benchmarks.baselines.search import BestSeen, unit
-from benchmarks.harness.model_agent import ModelPlayer
+from benchmarks.harness.model_agent import ModelSampler
 from benchmarks.harness.session import Session
 
 _PATIENCE = 20  # runs without a new crystal, after which nothing new is to be expected
@@ -59,4 +59,4 @@ class MCMC:
             if result.interrupted:
                 raise KeyboardInterrupt("the chains were ended from outside")
             chains, idle = result.crystals, 0 if oracle.calls > calls else idle + 1
-        return BestSeen(session, ModelPlayer(model, task))
+        return BestSeen(session, ModelSampler(model, task))

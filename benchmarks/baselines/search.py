@@ -15,10 +15,10 @@ _PATIENCE = 20  # batches without a new crystal, after which nothing new is to b
 _SPENDING = 1  # tells the random numbers of spending from others of the same seed
 
 
-class Player(Protocol):
+class Sampler(Protocol):
     """Draws crystals."""
 
-    def draw(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
+    def sample(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
         """Return a crystal for each of the space groups (N,)."""
         ...
 
@@ -28,15 +28,15 @@ def grammar_of(task: Task) -> Grammar:
     return compile_grammar(constraints(**task.constraints))
 
 
-def spend(session: Session, player: Player, batch_size: int) -> None:
-    """Ask the oracle about what a player draws until its calls are spent, or nothing new comes any more.
+def spend(session: Session, sampler: Sampler, batch_size: int) -> None:
+    """Ask the oracle about what a sampler draws until its calls are spent, or nothing new comes any more.
 
     Space groups are those that the task draws.
     """
     rng, grammar, idle = np.random.default_rng([session.seed, _SPENDING]), grammar_of(session.task), 0
     while not session.oracle.spent and idle < _PATIENCE:
         calls = session.oracle.calls
-        session.score(player.draw(grammar.sample_groups(batch_size, rng), rng))
+        session.score(sampler.sample(grammar.sample_groups(batch_size, rng), rng))
         idle = 0 if session.oracle.calls > calls else idle + 1
 
 
@@ -44,20 +44,20 @@ class BestSeen:
     """Draws the best crystals that the oracle was asked about, each once, in the space groups that are requested.
 
     Of crystals that share letters and elements (`Crystal.key`) the best comes first, the others when each of these has
-    come. What could not be scored does not come. Groups of which there are not enough are filled up by another player.
+    come. What could not be scored does not come. Groups of which there are not enough are filled up by another sampler.
 
     Args:
         session: what was asked is in its oracle.
         others: draws what is missing.
     """
 
-    def __init__(self, session: Session, others: Player) -> None:
+    def __init__(self, session: Session, others: Sampler) -> None:
         result, self.crystals = session.oracle.result(), session.oracle.crystals
         scored = result.scored
         best_first = np.argsort(-result.total, kind="stable")
         self.best_first, self.others = best_first[scored[best_first]], others
 
-    def draw(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
+    def sample(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
         """Return a crystal for each of the space groups (N,)."""
         chosen = np.full(len(space_groups), -1)
         for group in np.unique(space_groups):
@@ -65,7 +65,7 @@ class BestSeen:
             rows = self._best_of(self.best_first[self.crystals.G[self.best_first] == group], len(places))
             chosen[places[: len(rows)]] = rows
         missing = np.flatnonzero(chosen < 0)
-        fresh = self.others.draw(space_groups[missing], seed)
+        fresh = self.others.sample(space_groups[missing], seed)
         chosen[missing] = len(self.crystals) + np.arange(len(missing))
         return CrystalBatch.concatenate([self.crystals, fresh])[chosen]
 

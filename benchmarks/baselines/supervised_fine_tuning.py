@@ -12,7 +12,7 @@ from agents.training.micro_batches import epoch_order, micro_batches
 from agents.training.optimiser import adam
 from benchmarks.baselines.base_model import load_model
 from benchmarks.baselines.search import best_of_groups, grammar_of
-from benchmarks.harness.model_agent import ModelPlayer
+from benchmarks.harness.model_agent import ModelSampler
 from benchmarks.harness.session import Session
 
 _PATIENCE = 20  # batches without a new crystal, after which a round ends
@@ -50,23 +50,23 @@ class SupervisedFineTuning:
     sample_batch_size: int = 128
     device: str = "auto"
 
-    def train(self, session: Session) -> ModelPlayer:
+    def train(self, session: Session) -> ModelSampler:
         """Spend the budget, and return what has learned."""
-        player = ModelPlayer(load_model(self.model, self.device), session.task)
-        optimiser = adam(player.model, self.learning_rate)
+        sampler = ModelSampler(load_model(self.model, self.device), session.task)
+        optimiser = adam(sampler.model, self.learning_rate)
         rng = np.random.default_rng(session.seed)
         for round_ in range(self.rounds):
             session.progress(f"round {round_ + 1} of {self.rounds}")
-            self._draw(session, player, session.task.budget * (round_ + 1) // self.rounds, rng)
-            self._learn(session, player.model, optimiser, round_)
-        return player
+            self._draw(session, sampler, session.task.budget * (round_ + 1) // self.rounds, rng)
+            self._learn(session, sampler.model, optimiser, round_)
+        return sampler
 
-    def _draw(self, session: Session, player: ModelPlayer, calls: int, rng: np.random.Generator) -> None:
+    def _draw(self, session: Session, sampler: ModelSampler, calls: int, rng: np.random.Generator) -> None:
         """Ask the oracle about crystals of the model until so many calls are made."""
         oracle, grammar, idle = session.oracle, grammar_of(session.task), 0
         while oracle.calls < calls and idle < _PATIENCE:
             before, size = oracle.calls, min(self.sample_batch_size, calls - oracle.calls)
-            session.score(player.draw(grammar.sample_groups(size, rng), rng))
+            session.score(sampler.sample(grammar.sample_groups(size, rng), rng))
             idle = 0 if oracle.calls > before else idle + 1
 
     def _learn(self, session: Session, model: CrystalFormer, optimiser: torch.optim.Optimizer, round_: int) -> None:

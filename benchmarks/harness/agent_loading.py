@@ -44,12 +44,12 @@ def player_of(agent: Any, session: Session, kwargs: Mapping[str, Any]) -> Any:
     """
     if hasattr(agent, "train") and not hasattr(agent, "predict"):
         return agent.train(session)
-    if isinstance(agent, Path) or any(hasattr(agent, name) for name in ("act", "draw", "predict", "to_structures")):
+    if isinstance(agent, Path) or any(hasattr(agent, name) for name in ("act", "sample", "predict", "to_structures")):
         return agent
     if callable(agent):
         return agent(session, **kwargs)
     raise InputError(
-        "agent must have train(session), act(observations, masks) or draw(space_groups, seed), be a function of a "
+        "agent must have train(session), act(observations, masks) or sample(space_groups, seed), be a function of a "
         f"session, a stable-baselines3 model or a file, got {agent!r:.80}"
     )
 

@@ -11,7 +11,7 @@ from crystal_env.crystal import CrystalBatch
 _AT_ONCE = 256  # crystals that are scored by the network
 
 
-class ModelPlayer:
+class ModelSampler:
     """Draws from a network under a task's constraints, and knows the likelihoods.
 
     Args:
@@ -23,7 +23,7 @@ class ModelPlayer:
     def __init__(self, model: CrystalFormer, task: Task, bins: int = 0) -> None:
         self.model, self.options = model, {"bins": bins, **task.options}
 
-    def draw(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
+    def sample(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
         """Return a crystal for each of the space groups (N,)."""
         return self.model.sample(space_groups, seed=seed, **self.options)
 

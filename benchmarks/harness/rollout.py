@@ -61,8 +61,8 @@ def draw(player: Any, task: Task, seed: int, name: str | None = None) -> Drawn:
     requested space group or does not meet the task's constraints, gives a failure.
 
     Args:
-        player: an object with ``act(observations, masks)`` or ``draw(space_groups, seed)``, a stable-baselines3 model,
-            a `CrystalBatch`, or a file of crystals.
+        player: an object with ``act(observations, masks)`` or ``sample(space_groups, seed)``, a model of
+            stable-baselines3, a `CrystalBatch`, or a file of crystals.
         task: the task, of one case.
         seed: of the requested space groups and of what the player draws.
         name: what the progress bar is called; None shows none.
@@ -76,22 +76,24 @@ def draw(player: Any, task: Task, seed: int, name: str | None = None) -> Drawn:
     if isinstance(player, CrystalBatch):
         return _of_crystals(player, task)
     if _is_crystalformer_agent(player):
-        from benchmarks.harness.model_agent import ModelPlayer
+        from benchmarks.harness.model_agent import ModelSampler
 
-        player = ModelPlayer(player.model, task, getattr(player.task, "bins", 0))
+        player = ModelSampler(player.model, task, getattr(player.task, "bins", 0))
     elif hasattr(player, "predict") and hasattr(player, "policy"):
         player = _StockPlayer(player)
-    if hasattr(player, "draw"):
+    if hasattr(player, "sample"):
         requested = _make(task, {}).reset(seed=seed)[0][:, 0].astype(np.int64)
-        crystals = player.draw(requested, seed)
+        crystals = player.sample(requested, seed=seed)
         if not isinstance(crystals, CrystalBatch) or len(crystals) != task.size:
-            raise InputError(f"draw of {type(player).__name__} must return {task.size} crystals, got {crystals!r:.80}")
+            raise InputError(
+                f"sample of {type(player).__name__} must return {task.size} crystals, got {crystals!r:.80}"
+            )
         return _checked(crystals, requested, player, task)
     if hasattr(player, "act"):
         return _play(player, task, seed, name)
     raise InputError(
-        "the player must have act(observations, masks) or draw(space_groups, seed), or be a stable-baselines3 model, a "
-        f"CrystalBatch or the path of a file, got {player!r:.80}"
+        "the player must have act(observations, masks) or sample(space_groups, seed), or be a model of "
+        f"stable-baselines3, a CrystalBatch or the path of a file, got {player!r:.80}"
     )
 
 

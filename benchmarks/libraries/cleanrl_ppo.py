@@ -14,7 +14,7 @@ from torch.distributions import Categorical
 
 from benchmarks.harness.seeding import global_generators
 from benchmarks.harness.session import Session
-from benchmarks.libraries.common import Player, Settings, TokenNetwork, command, masked, tell
+from benchmarks.libraries.common import MaskedPolicy, Settings, TokenNetwork, command, masked, tell
 
 
 class Rollout(NamedTuple):
@@ -47,13 +47,13 @@ class Agent(nn.Module):
         return value
 
 
-def agent(session: Session, **settings: Any) -> Player:
+def agent(session: Session, **settings: Any) -> MaskedPolicy:
     """Train in a session of the benchmark; settings are those of `common.Settings`."""
     return train(session, Settings(**settings))
 
 
-def train(session: Session, settings: Settings) -> Player:
-    """Return the player that has learned."""
+def train(session: Session, settings: Settings) -> MaskedPolicy:
+    """Return the policy that has learned."""
     with global_generators(session.seed):
         env = session.make_vec(settings.num_envs, bins=settings.bins, invalid_action="raise")
         learner = Agent(env)
@@ -67,7 +67,7 @@ def train(session: Session, settings: Settings) -> Player:
             if session.oracle.spent:  # what came last has been refused, and is no lesson
                 break
             update(learner, optimiser, rollout, learner.value(state[0]).detach(), settings)
-    return Player(learner.actor, settings.bins, session.seed)
+    return MaskedPolicy(learner.actor, settings.bins, session.seed)
 
 
 def collect(

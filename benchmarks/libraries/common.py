@@ -1,4 +1,4 @@
-"""What the scripts share, whatever the library: a network for the observations, a player, a command."""
+"""What the scripts share, whatever the library: a network for the observations, a policy, a command."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tyro.conf import OmitArgPrefixes
 
 from agents import TokenFeatures
-from benchmarks.baselines.random_play import RandomPlayer
+from benchmarks.baselines.random_policy import UniformPolicy
 from benchmarks.harness.rollout import draw
 from benchmarks.harness.session import Session
 from benchmarks.tasks import find_task
@@ -94,7 +94,7 @@ def token_body(observation_space: spaces.Box) -> nn.Sequential:
     return nn.Sequential(tokens, widths[0], nn.Tanh(), widths[1], nn.Tanh())
 
 
-class Player:
+class MaskedPolicy:
     """Draws actions from masked logits, with random numbers of its own.
 
     Args:
@@ -134,15 +134,15 @@ def tell(session: Session, done: int, steps: int, returns: Sequence[float]) -> N
     session.progress(f"{done:,} of {steps:,} steps: {mean}")
 
 
-def mean_return(player: Any, session: Session) -> float:
-    """Return the mean return of crystals that a player draws, as many as the task's size.
+def mean_return(policy: Any, session: Session) -> float:
+    """Return the mean return of crystals that a policy draws, as many as the task's size.
 
     Raises:
         ValueError: if an action was not allowed.
     """
-    drawn = draw(player, session.task, session.seed)
+    drawn = draw(policy, session.task, session.seed)
     if failed := [failure for failure in drawn.failures if failure is not None]:
-        raise InputError(f"player must take allowed actions only, {len(failed)} episodes failed: {failed[0]}")
+        raise InputError(f"policy must take allowed actions only, {len(failed)} episodes failed: {failed[0]}")
     return float(session.score(drawn.crystals).total.mean())
 
 
@@ -152,7 +152,7 @@ class _PrintingSession(Session):
 
 
 def run(
-    train: Callable[[Session, Settings], Player], settings: Settings, seed: int = 0, task: str = "validity"
+    train: Callable[[Session, Settings], MaskedPolicy], settings: Settings, seed: int = 0, task: str = "validity"
 ) -> tuple[float, float]:
     """Train on a task with as many oracle calls as it takes, and print what it has brought.
 
@@ -167,17 +167,17 @@ def run(
     """
     chosen = find_task(task).case(0)
     session = _PrintingSession(chosen.resized(budget=2 * (settings.steps + chosen.size)), seed)
-    before = mean_return(RandomPlayer(settings.bins, seed), session)
+    before = mean_return(UniformPolicy(settings.bins, seed), session)
     print(f"random play: mean return {before:.3f} of {chosen.size} crystals")
     start = perf_counter()
-    player = train(session, settings)
+    policy = train(session, settings)
     seconds = perf_counter() - start
-    after = mean_return(player, session)
+    after = mean_return(policy, session)
     print(f"after {settings.steps:,} steps in {seconds:.0f} s: mean return {after:.3f} of {chosen.size} crystals")
     return before, after
 
 
-def command(train: Callable[[Session, Settings], Player]) -> None:
+def command(train: Callable[[Session, Settings], MaskedPolicy]) -> None:
     """Read settings, seed and task from the command line, and `run`."""
 
     def main(settings: Settings, seed: int = 0, task: str = "validity") -> None:

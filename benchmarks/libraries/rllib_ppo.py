@@ -28,7 +28,7 @@ from torch import Tensor
 
 from benchmarks.harness.seeding import global_generators
 from benchmarks.harness.session import Session
-from benchmarks.libraries.common import HIDDEN, Player, Settings, command, tell, token_body
+from benchmarks.libraries.common import HIDDEN, MaskedPolicy, Settings, command, tell, token_body
 from crystal_env.wrappers import MaskInObservation
 from rewards.remote.ray_session import start_ray
 
@@ -73,13 +73,13 @@ class TokenCatalog(PPOCatalog):
         return TokenEncoderConfig(observation_space=observation_space)
 
 
-def agent(session: Session, **settings: Any) -> Player:
+def agent(session: Session, **settings: Any) -> MaskedPolicy:
     """Train in a session of the benchmark; settings are those of `common.Settings`."""
     return train(session, Settings(**settings))
 
 
-def train(session: Session, settings: Settings) -> Player:
-    """Return the player that has learned."""
+def train(session: Session, settings: Settings) -> MaskedPolicy:
+    """Return the policy that has learned."""
     returns: list[float] = []
     with global_generators(session.seed), running_ray():
         algorithm = make_config(session, settings, returns).build_algo()
@@ -94,7 +94,7 @@ def train(session: Session, settings: Settings) -> Player:
                 module = before
                 break
         algorithm.stop()
-    return Player(lambda observations: logits(module, observations), settings.bins, session.seed)
+    return MaskedPolicy(lambda observations: logits(module, observations), settings.bins, session.seed)
 
 
 @contextmanager

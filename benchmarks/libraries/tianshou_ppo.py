@@ -19,7 +19,7 @@ from torch import Tensor, as_tensor, nn
 
 from benchmarks.harness.seeding import global_generators
 from benchmarks.harness.session import Session
-from benchmarks.libraries.common import Player, Settings, TokenNetwork, command, masked, tell
+from benchmarks.libraries.common import MaskedPolicy, Settings, TokenNetwork, command, masked, tell
 from crystal_env.wrappers import MaskInObservation
 
 
@@ -48,13 +48,13 @@ class Critic(nn.Module):
         return values
 
 
-def agent(session: Session, **settings: Any) -> Player:
+def agent(session: Session, **settings: Any) -> MaskedPolicy:
     """Train in a session of the benchmark; settings are those of `common.Settings`."""
     return train(session, Settings(**settings))
 
 
-def train(session: Session, settings: Settings) -> Player:
-    """Return the player that has learned."""
+def train(session: Session, settings: Settings) -> MaskedPolicy:
+    """Return the policy that has learned."""
     with global_generators(session.seed):
         env = DummyVectorEnv([lambda: make_env(session, settings) for _ in range(settings.num_envs)])
         env.seed(session.seed)
@@ -70,7 +70,7 @@ def train(session: Session, settings: Settings) -> Player:
                     break
                 algorithm.update(collector.buffer, batch_size=size // settings.minibatches, repeat=settings.epochs)
             collector.reset_buffer(keep_statistics=True)
-    return Player(actor.network, settings.bins, session.seed)
+    return MaskedPolicy(actor.network, settings.bins, session.seed)
 
 
 def make_env(session: Session, settings: Settings) -> MaskInObservation:

@@ -20,17 +20,17 @@ from torchrl.objectives.value import GAE
 
 from benchmarks.harness.seeding import global_generators
 from benchmarks.harness.session import Session
-from benchmarks.libraries.common import Player, Settings, TokenNetwork, command, tell
+from benchmarks.libraries.common import MaskedPolicy, Settings, TokenNetwork, command, tell
 from crystal_env.wrappers import VectorMaskInObservation
 
 
-def agent(session: Session, **settings: Any) -> Player:
+def agent(session: Session, **settings: Any) -> MaskedPolicy:
     """Train in a session of the benchmark; settings are those of `common.Settings`."""
     return train(session, Settings(**settings))
 
 
-def train(session: Session, settings: Settings) -> Player:
-    """Return the player that has learned."""
+def train(session: Session, settings: Settings) -> MaskedPolicy:
+    """Return the policy that has learned."""
     with global_generators(session.seed):
         env = make_env(session, settings)
         actor_network, actor, critic = make_networks(env)
@@ -59,7 +59,7 @@ def train(session: Session, settings: Settings) -> Player:
                 advantage(rollout)
             update(loss, optimiser, rollout.reshape(-1), settings)
         collector.shutdown()
-    return Player(actor_network, settings.bins, session.seed)
+    return MaskedPolicy(actor_network, settings.bins, session.seed)
 
 
 def make_env(session: Session, settings: Settings) -> EnvBase:

@@ -12,9 +12,9 @@ import torch
 
 import benchmarks.baselines as baselines
 from agents import CrystalFormerPolicy, CrystalVecEnv
-from benchmarks.baselines.element_substitution import SubstitutionPlayer
+from benchmarks.baselines.element_substitution import Substitution
 from benchmarks.baselines.genetic_algorithm import Breeding, GeneticAlgorithm
-from benchmarks.baselines.marginal_sampler import MarginalPlayer
+from benchmarks.baselines.marginal_sampler import TokenMarginals
 from benchmarks.baselines.maskable_ppo_crystalformer import PartedPolicy
 from benchmarks.baselines.search import BestSeen, best_of_groups, grammar_of, iteration_size, unit
 from benchmarks.baselines.training_set import TrainingSet, load_training_set
@@ -26,7 +26,7 @@ from crystal_env import Crystal, CrystalBatch, sample_masked
 
 BUDGET, SIZE = 12, 6
 SMALL = {
-    "RandomPlay": {"num_envs": 8},
+    "RandomPolicy": {"num_envs": 8},
     "MarginalSampler": {"batch_size": 8},
     "ElementSubstitution": {"batch_size": 8},
     "GeneticAlgorithm": {"generations": 3},
@@ -115,7 +115,7 @@ def test_a_baseline_keeps_budget_constraints_and_seed(name, perovskites, trainin
     assert equal(drawn.crystals, drawn_again.crystals)
 
 
-@pytest.mark.parametrize("name", ["RandomPlay", "GeneticAlgorithm", "BestOfN"])
+@pytest.mark.parametrize("name", ["RandomPolicy", "GeneticAlgorithm", "BestOfN"])
 def test_another_seed_gives_something_else(name, perovskites, training_set):
     crystals = [played(name, perovskites, seed, training_set)[0].oracle.crystals for seed in (0, 1)]
     assert not equal(*crystals)
@@ -132,16 +132,16 @@ def test_a_baseline_draws_any_requested_group(name, training_set):
 def test_breeding_finds_better_perovskites_than_playing_at_random(data_folder, training_set):
     task = find_task("perovskites").resized(300, SIZE)
     best = {}
-    for name, kwargs in {"RandomPlay": {}, "GeneticAlgorithm": {"training_set": training_set}}.items():
+    for name, kwargs in {"RandomPolicy": {}, "GeneticAlgorithm": {"training_set": training_set}}.items():
         session = Session(task, seed=0)
         getattr(baselines, name)(**kwargs).train(session)
         best[name] = np.sort(session.oracle.result().total)[-10:].mean()
-    assert best["GeneticAlgorithm"] > best["RandomPlay"] + 0.1
+    assert best["GeneticAlgorithm"] > best["RandomPolicy"] + 0.1
 
 
 def test_the_marginal_sampler_draws_letters_and_elements_as_frequent_as_they_are(known):
-    player = MarginalPlayer(known, grammar_of(find_task("validity")), smoothing=0.0)
-    drawn = player.draw(np.full(4000, 221), 0)
+    player = TokenMarginals(known, grammar_of(find_task("validity")), smoothing=0.0)
+    drawn = player.sample(np.full(4000, 221), 0)
     rows = known.rows_of(221)
     for column in (known.crystals.W[rows][:, 0], known.crystals.n_sites()[rows] == 1):
         same = drawn.W[:, 0] if column.dtype != bool else drawn.n_sites() == 1
@@ -163,7 +163,7 @@ def test_substitutes_are_elements_that_crystals_show_in_each_others_places():
 
 
 def test_substitution_keeps_prototypes_and_puts_one_element_for_another(known):
-    player = SubstitutionPlayer(known, grammar_of(find_task("validity")))
+    player = Substitution(known, grammar_of(find_task("validity")))
     prototypes = known.crystals[:200]
     new, fits = player.substituted(prototypes, np.random.default_rng(0))
     assert fits.all()
@@ -176,9 +176,9 @@ def test_substitution_keeps_prototypes_and_puts_one_element_for_another(known):
 
 def test_substitution_reaches_a_given_formula(known):
     task = find_task("structure-prediction").case(0)
-    player = SubstitutionPlayer(known, grammar_of(task))
+    player = Substitution(known, grammar_of(task))
     groups = grammar_of(task).sample_groups(50, np.random.default_rng(0))
-    crystals = player.draw(groups, 1)
+    crystals = player.sample(groups, 1)
     assert np.array_equal(crystals.G, groups)
     assert {crystal.formula for crystal in crystals} == {"CoBr2"}
     assert keeps(crystals, task).all()
@@ -187,7 +187,7 @@ def test_substitution_reaches_a_given_formula(known):
 def test_children_have_the_sites_of_their_parent_and_one_change(known):
     task = find_task("validity")
     rng = np.random.default_rng(0)
-    newcomers = SubstitutionPlayer(known, grammar_of(task))
+    newcomers = Substitution(known, grammar_of(task))
     breeding = Breeding(GeneticAlgorithm(), Session(task), known, newcomers, rng)
     parents = known.crystals[:300]
     children = breeding.children(parents, known.crystals[rng.permutation(300)])
@@ -232,7 +232,7 @@ def session_with(totals, texts):
 
 
 class Nobody:
-    def draw(self, space_groups, seed):
+    def sample(self, space_groups, seed):
         return CrystalBatch.empty(len(space_groups))
 
 
@@ -243,7 +243,7 @@ def test_the_best_seen_come_first_and_of_one_kind_only_when_there_is_no_other():
     worth = {(225, "Cu", 3): 0.9, (225, "Cu", 4): 0.8, (225, "Ag", 3): 0.5, (221, "Cu", 3): 1.0, (225, "Au", 3): 0.1}
     totals = {str(Crystal.from_string(text(*place))): total for place, total in worth.items()}
     session = session_with(totals, [text(*place) for place in worth])
-    drawn = BestSeen(session, Nobody()).draw(np.array([225, 225, 221, 225, 225, 225, 229]), 0)
+    drawn = BestSeen(session, Nobody()).sample(np.array([225, 225, 221, 225, 225, 225, 229]), 0)
     seen = [(crystal.G, crystal.formula, round(crystal.L[0])) for crystal in drawn[:6]]
     assert seen[:5] == [(225, "Cu", 3), (225, "Ag", 3), (221, "Cu", 3), (225, "Au", 3), (225, "Cu", 4)]
     assert drawn.n_sites()[5:].tolist() == [0, 0]  # left to others

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.baselines.random_play import RandomPlayer
+from benchmarks.baselines.random_policy import UniformPolicy
 from benchmarks.harness.rollout import draw
 from benchmarks.harness.seeding import global_generators
 from benchmarks.harness.session import Session
 from benchmarks.libraries.cleanrl_ppo import Rollout, advantages
-from benchmarks.libraries.common import Player, Settings, masked, mean_return, run
+from benchmarks.libraries.common import MaskedPolicy, Settings, masked, mean_return, run
 from benchmarks.tasks import Task
 from rewards.remote.ray_session import start_ray
 
@@ -84,7 +84,7 @@ def actions_of(player):
 
 def test_learns_what_random_play_does_not_know(script):
     session = Session(DENSE_METAL, seed=1)
-    assert mean_return(RandomPlayer(48, 1), session) < 0.2
+    assert mean_return(UniformPolicy(48, 1), session) < 0.2
     player = script.agent(session, steps=4096, num_steps=8, minibatches=2, learning_rate=4e-3)
     assert mean_return(player, session) > 0.6
     assert session.oracle.asked == 100 + 4096 // 4 + 100  # that of the session was asked, not a copy
@@ -122,7 +122,7 @@ def test_a_masked_action_has_probability_zero_and_the_others_keep_their_ratios()
 def test_player_draws_with_the_masked_probabilities():
     logits = torch.tensor([0.3, -1.0, 9.0, 0.8])
     masks = np.tile([True, True, False, True], (20_000, 1))
-    player = Player(lambda observations: logits.expand(len(observations), 4), bins=48, seed=0)
+    player = MaskedPolicy(lambda observations: logits.expand(len(observations), 4), bins=48, seed=0)
     counts = np.bincount(player.act(np.zeros((20_000, 5), np.int32), masks), minlength=4) / 20_000
     np.testing.assert_allclose(counts, masked(logits, torch.as_tensor(masks[0])).softmax(-1), atol=0.01)
 
@@ -171,7 +171,7 @@ def test_an_action_that_is_not_allowed_is_an_error():
 def test_run_prints_progress_and_returns_what_it_prints(capsys, monkeypatch):
     def train(session, settings):
         session.progress("half of it")
-        return RandomPlayer(settings.bins, session.seed)
+        return UniformPolicy(settings.bins, session.seed)
 
     monkeypatch.setattr("benchmarks.libraries.common.find_task", lambda name: {"metal": DENSE_METAL}[name])
     before, after = run(train, Settings(steps=10), seed=2, task="metal")

@@ -24,6 +24,6 @@ def test_tutorial_leads_from_an_agent_to_the_leaderboard(tmp_path, monkeypatch, 
     shown = capsys.readouterr().out
     assert "MyAgent on CrystalGen-Validity-v1" in shown
     board = (tmp_path / "leaderboard" / "README.md").read_text()
-    ranks = {name: board.index(name) for name in ("MyAgent", "RandomPlay")}
-    assert ranks["MyAgent"] < ranks["RandomPlay"]
+    ranks = {name: board.index(name) for name in ("MyAgent", "RandomPolicy")}
+    assert ranks["MyAgent"] < ranks["RandomPolicy"]
     assert (tmp_path / "results" / "mine" / "report.html").stat().st_size > 1_000_000

@@ -48,7 +48,7 @@ def test_one_episode_is_played_in_each_attempt_in_the_group_that_was_requested()
 
 def test_requested_groups_do_not_depend_on_who_plays():
     class Drawer:
-        def draw(self, space_groups, seed):
+        def sample(self, space_groups, seed):
             return draw(Random(), TASK, seed=3).crystals
 
     assert draw(Drawer(), TASK, seed=3).requested.tolist() == draw(Random(), TASK, seed=3).requested.tolist()
@@ -72,7 +72,7 @@ def test_crystals_of_other_groups_and_against_the_constraints_are_failures():
     assert drawn.failures.tolist() == [None, "the crystal does not meet the task's constraints", "missing"]
 
     class Wrong:
-        def draw(self, space_groups, seed):
+        def sample(self, space_groups, seed):
             return CrystalBatch.concatenate([batch[:1]] * len(space_groups))
 
     wrong = draw(Wrong(), task, seed=0)

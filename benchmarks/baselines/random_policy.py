@@ -13,7 +13,7 @@ _PATIENCE = 20  # times the budget that crystals are asked for, repeated ones in
 
 
 @dataclass(frozen=True)
-class RandomPlay:
+class RandomPolicy:
     """Plays at random: the floor of every task.
 
     It does not learn. It plays until the budget is spent, so that it has a learning curve to be compared with.
@@ -26,17 +26,17 @@ class RandomPlay:
     num_envs: int = 256
     bins: int = 960
 
-    def train(self, session: Session) -> "RandomPlayer":
+    def train(self, session: Session) -> "UniformPolicy":
         """Spend the budget, and return what plays."""
-        player = RandomPlayer(self.bins, session.seed)
+        sampler = UniformPolicy(self.bins, session.seed)
         env = session.make_vec(self.num_envs, bins=self.bins)
         observations, info = env.reset(seed=session.seed)
         while not session.oracle.spent and session.oracle.asked < _PATIENCE * session.task.budget:
-            observations, _, _, _, info = env.step(player.act(observations, info["action_mask"] > 0))
-        return player
+            observations, _, _, _, info = env.step(sampler.act(observations, info["action_mask"] > 0))
+        return sampler
 
 
-class RandomPlayer:
+class UniformPolicy:
     """Draws from the masks.
 
     Attributes:
