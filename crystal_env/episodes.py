@@ -1,6 +1,7 @@
 """What the single and the vector environment share: spaces, checked actions, constraints, draws and scores."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import ConstraintOptions, SpaceGroup, constraints
 from crystal_env.grammar.feasibility import Grammar, compile_grammar
 from crystal_env.grammar.state import CrystalStates
-from crystal_env.reward import Reward, RewardResult, Scorer, default_floor, resolve_reward
+from crystal_env.reward import Reward, RewardResult, Scorer, check_kwargs, default_floor, resolve_reward
 from crystal_env.vocabulary import Phase, Vocabulary
 from crystal_env.wyckoff import N_GROUPS
 
@@ -100,6 +101,7 @@ class Episodes:
             raise InputError(f"invalid_action must be 'terminate' or 'raise', got {invalid_action!r}")
         if invalid_reward is not None and not _is_finite(invalid_reward):
             raise InputError(f"invalid_reward must be a finite number or None, got {invalid_reward!r}")
+        check_kwargs(reward_kwargs)
         if action_mode == "discrete" and bins == 0:
             raise InputError("bins must be a positive multiple of 24, got 0")
         self._constraint_kwargs = constraint_kwargs
@@ -160,6 +162,8 @@ class Episodes:
         Raises:
             ValueError: if an option is unknown or malformed, or no crystal meets the constraints.
         """
+        if options is not None and not isinstance(options, Mapping):
+            raise InputError(f"options of reset must be a dict of constraints, got {options!r}")
         if not options:
             return self.grammar
         if unknown := sorted(set(options) - _CONSTRAINTS):
