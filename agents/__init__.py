@@ -9,7 +9,8 @@ from agents.crystalformer.model import CrystalFormer
 from agents.klppo.config import TrainConfig
 from agents.sample import SampleConfig, sample
 from agents.search.best_of_n import best_of_n
-from agents.search.mcmc import MCMCConfig, MCMCResult
+from agents.search.mcmc import MCMCResult
+from agents.search.mcmc_config import MCMCConfig
 from agents.supervised.dpo import DPOConfig, dpo
 from agents.supervised.finetune import FinetuneConfig, finetune
 from agents.supervised.pretrain import pretrain

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from crystal_env.errors import InputError
 
 SYMBOLS = tuple(
@@ -20,7 +18,7 @@ RADIOACTIVE = frozenset({43, 61, *range(84, 119)})
 """Atomic numbers without a stable isotope: Tc, Pm and everything from Po on (Bi counts as stable)."""
 
 
-def atomic_number(element: str | int | np.integer) -> int:
+def atomic_number(element: str | int) -> int:
     """Return the atomic number of a symbol or number.
 
     Raises:
@@ -28,10 +26,9 @@ def atomic_number(element: str | int | np.integer) -> int:
     """
     if isinstance(element, str) and element in ATOMIC_NUMBER:
         return ATOMIC_NUMBER[element]
-    if isinstance(element, int | np.integer) and not isinstance(element, bool) and 1 <= element < len(SYMBOLS):
+    if not isinstance(element, str | bool) and element in range(1, 119):
         return int(element)
-    isotope = ": isotopes are not told apart, write 'H'" if isinstance(element, str) and element in ("D", "T") else ""
-    raise InputError(f"element must be a chemical symbol or an atomic number from 1 to 118, got {element!r}{isotope}")
+    raise InputError(f"element must be a chemical symbol or an atomic number from 1 to 118, got {element!r}")
 
 
 def atomic_numbers(elements: Iterable[str | int]) -> tuple[int, ...]:

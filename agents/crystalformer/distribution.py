@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.crystalformer.mixtures import LatticeMixture, VonMises
+from agents.crystalformer.random_streams import RandomStreams
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import SpaceGroup, constraints
@@ -91,10 +92,10 @@ def compile_constraints(groups: NDArray[np.int64], options: Mapping[str, Any]) -
     return compile_grammar(constraints(space_group=np.unique(groups).tolist() or "mp20", **options))
 
 
-def draw_groups(
-    space_groups: SpaceGroup, size: int | None, rng: np.random.Generator, options: Mapping[str, Any]
+def sample_groups(
+    space_groups: SpaceGroup, size: int | None, streams: RandomStreams, options: Mapping[str, Any]
 ) -> NDArray[np.int64]:
-    """Return the space groups (B,) of crystals: those given, or ``size`` that are drawn as the environment does.
+    """Return the space groups (B,) of crystals: those given, or ``size`` that are sampled as the environment does.
 
     Raises:
         ValueError: if they are no space groups, or no crystal of them meets the constraints ``options``.
@@ -113,8 +114,8 @@ def draw_groups(
         raise InputError(f"size must be a number of crystals, got {size!r}")
     wanted = constraints(space_group=space_groups, **options)
     if wanted.chooses_group:
-        raise InputError("space_groups must be given or drawn: the network does not choose them, got 'agent'")
-    return compile_grammar(wanted).sample_groups(size, rng)
+        raise InputError("space_groups must be given or sampled: the network does not choose them, got 'agent'")
+    return compile_grammar(wanted).sample_groups(size, streams.for_space_groups())
 
 
 @lru_cache(maxsize=1)

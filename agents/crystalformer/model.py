@@ -4,21 +4,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Unpack
 
-import numpy as np
 import torch
 
 from agents.crystalformer import checkpoint
-from agents.crystalformer.distribution import Distribution, compile_constraints, draw_groups
+from agents.crystalformer.distribution import Distribution, compile_constraints, sample_groups
 from agents.crystalformer.kv_cache import is_narrow
 from agents.crystalformer.likelihood import Likelihood, LogProb, check_crystals, log_prob
 from agents.crystalformer.network import Network
-from agents.crystalformer.sampler import draw_crystals
+from agents.crystalformer.random_streams import RandomStreams, Seed
+from agents.crystalformer.sampler import sample_crystals
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import ConstraintOptions, SpaceGroup
 from crystal_env.wyckoff import N_SLOTS
 
-_LEAST, _MOST_CPU, _MOST = 128, 512, 8192  # crystals that are drawn side by side
+_MIN_BATCH, _MAX_BATCH_CPU, _MAX_BATCH_CUDA = 128, 512, 8192  # crystals that are sampled together
 _BYTES_CPU = 10_000_000  # of one token of all crystals, keys and values in all layers
 _TOKENS = 5 * N_SLOTS  # of the longest crystal
 
@@ -107,7 +107,7 @@ class CrystalFormer(Network):
         space_groups: SpaceGroup = "mp20",
         size: int | None = None,
         *,
-        seed: int | np.random.Generator | None = None,
+        seed: Seed = None,
         bins: int = 0,
         temperature: float = 1.0,
         top_p: float = 1.0,
@@ -121,13 +121,16 @@ class CrystalFormer(Network):
             space_groups: of the crystals, one each; or, where ``size`` is given, what to draw them from: a number, a
                 list of numbers, 230 weights, or ``"mp20"``, their frequencies in MP-20.
             size: number of crystals.
-            seed: an integer, a generator, or None for a new one each time. Nothing else is random.
+            seed: an integer, a generator, which is advanced by the same amount whatever is sampled, or None for other
+                crystals each time. Nothing else is random: a crystal depends on the seed and on its index alone, so
+                that the first of many are those of a few.
             bins: numbers are drawn from that many bins, as on the discrete environment; 0 for continuous ones.
             temperature: divides logits and concentrations, and multiplies the variances of the lattice; 0 takes the
                 most likely letter, element and component every time, and its centre.
             top_p: letters, elements and components come from the most likely ones that together have this probability
                 (without the temperature).
-            batch_size: crystals side by side, by default 128 to 512 on a CPU, and what fits into half of a GPU.
+            batch_size: crystals of a pass of the network, by default 128 to 512 on a CPU, and what fits into half of a
+                GPU. It changes the last digits of a crystal's numbers at most.
             progress: show a bar with the time left.
             constraints: what the crystals must be like, as for the environment: ``elements``, ``required_elements``,
                 ``formula``, ``max_sites``, ``max_atoms``, ``site_elements``, ``tied_sites``, ``wyckoff_letters``,
@@ -136,17 +139,17 @@ class CrystalFormer(Network):
         Raises:
             ValueError: if an argument is malformed, or no crystal of a space group meets the constraints.
         """
-        rng = np.random.default_rng(seed)
-        groups = draw_groups(space_groups, size, rng, constraints)
+        streams = RandomStreams(seed)
+        groups = sample_groups(space_groups, size, streams, constraints)
         distribution = Distribution(compile_constraints(groups, constraints), temperature, top_p, bins)
-        chunk = self.side_by_side() if batch_size is None else batch_size
-        return draw_crystals(self, groups, distribution, rng, chunk, progress).crystals
+        batch_size = self.default_batch_size() if batch_size is None else batch_size
+        return sample_crystals(self, groups, distribution, streams, batch_size, progress=progress).crystals
 
-    def side_by_side(self) -> int:
-        """Return how many crystals to draw at a time: what stays in a CPU's cache, or fits into a GPU's free memory."""
+    def default_batch_size(self) -> int:
+        """Return how many crystals to sample together: what a CPU's cache or half of a GPU's free memory holds."""
         c, size = self.config, self.head.weight.element_size()
         inner = c.n_heads * c.key_size
         token = size * c.n_layers * (inner + (c.model_size if is_narrow(c) else inner))
         if self.device.type != "cuda":
-            return max(_LEAST, min(_MOST_CPU, _BYTES_CPU // token))
-        return max(_LEAST, min(_MOST, torch.cuda.mem_get_info(self.device)[0] // (2 * _TOKENS * token)))
+            return max(_MIN_BATCH, min(_MAX_BATCH_CPU, _BYTES_CPU // token))
+        return max(_MIN_BATCH, min(_MAX_BATCH_CUDA, torch.cuda.mem_get_info(self.device)[0] // (2 * _TOKENS * token)))

@@ -29,7 +29,8 @@ from agents.crystalformer.likelihood import (
     score_decisions,
 )
 from agents.crystalformer.model import CrystalFormer
-from agents.crystalformer.sampler import draw_crystals
+from agents.crystalformer.random_streams import RandomStreams
+from agents.crystalformer.sampler import sample_crystals
 from agents.klppo.env_adapter import CrystalTask, n_decisions
 from agents.klppo.losses import Baseline, adapted_tau, baselines, k3, published_surrogate, surrogate
 from agents.klppo.rollout import Rollout
@@ -305,20 +306,21 @@ class KLPPO(BaseAlgorithm):
         assert self.task is not None
         callback.on_rollout_start()
         started = time.perf_counter()
-        groups = self.task.grammar.sample_groups(self.batch_size, self.rng)
-        side_by_side = self.sample_batch_size or self.model.side_by_side()
-        drawn = draw_crystals(self.model, groups, self.task.distribution, self.rng, side_by_side, scored=True)
-        crystals, drawn_at = drawn.crystals, time.perf_counter()
+        streams = RandomStreams(self.rng)
+        groups = self.task.grammar.sample_groups(self.batch_size, streams.for_space_groups())
+        sample_batch_size = self.sample_batch_size or self.model.default_batch_size()
+        samples = sample_crystals(self.model, groups, self.task.distribution, streams, sample_batch_size, scored=True)
+        crystals, sampled_at = samples.crystals, time.perf_counter()
         result = self.task.score(crystals)
         rewarded_at = time.perf_counter()
         with torch.inference_mode():
-            by_policy = drawn.log_prob if self.likelihood == "exact" else self._log_prob(self.model, crystals)
+            by_policy = samples.log_prob if self.likelihood == "exact" else self._log_prob(self.model, crystals)
             by_base = self._log_prob(self.reference, crystals).total
             decisions = self._decisions(crystals) if self.ratio == "token" else None
         assert by_policy is not None
         seconds = {
-            "sampling": drawn_at - started,
-            "reward": rewarded_at - drawn_at,
+            "sampling": sampled_at - started,
+            "reward": rewarded_at - sampled_at,
             "scoring": time.perf_counter() - rewarded_at,
         }
         episodes = self.task.record(crystals, result.total, (time.time_ns() - self.start_time) / 1e9)

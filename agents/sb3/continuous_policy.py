@@ -13,7 +13,8 @@ from torch import Tensor
 from agents.crystalformer.config import N_SPECIES
 from agents.crystalformer.distribution import Distribution, any_crystal
 from agents.crystalformer.mixtures import LatticeMixture, lattice_bounds, log_normal_mass
-from agents.crystalformer.sampler import Drawing
+from agents.crystalformer.random_streams import RandomStreams
+from agents.crystalformer.sampler import N_UNIFORMS, BatchSampler
 from agents.crystalformer.tokens import normalised_lattice
 from agents.sb3.discrete_policy import ModelSource, model_of
 from agents.sb3.prefix_cache import Prefixes
@@ -103,36 +104,36 @@ class ContinuousCrystalFormerPolicy(BasePolicy):
             self._prefixes = Prefixes(self.model, self.vocabulary, len(observations))
         self._prefixes.catch_up(observations)
         distribution = Distribution(any_crystal(), temperature=0.0 if deterministic else 1.0)
-        drawing = Drawing(self._prefixes.decoder, distribution, self.rng)
-        states, actions = drawing.decoder.states, np.zeros((len(observations), 2), np.float32)
+        uniforms = RandomStreams(self.rng).uniforms(np.arange(len(observations)), N_UNIFORMS)
+        sampler = BatchSampler(self._prefixes.decoder, distribution, uniforms)
+        states, actions = sampler.decoder.states, np.zeros((len(observations), 2), np.float32)
         by_grammar = states.masks.copy()
         if masks is not None:
             states.masks &= masks
         rows = np.flatnonzero(states.phase < Phase.A)
-        actions[rows] = np.stack(drawing.choose(rows), axis=1)  # type: ignore[arg-type]
+        actions[rows] = np.stack(sampler.choose(rows), axis=1)  # type: ignore[arg-type]
         states.masks[:] = by_grammar
         rows = np.flatnonzero((states.phase >= Phase.A) & (states.phase < Phase.DONE))
-        actions[rows, 1] = self._lattice(drawing, rows)
+        actions[rows, 1] = self._lattice(sampler, rows)
         for row in np.flatnonzero(states.phase == Phase.GAMMA):  # rounded to float32 it must still be inside
-            actions[row, 1] = np.clip(actions[row, 1], *np.array(states.normalised_bounds(int(row)), np.float32))
+            actions[row, 1] = np.clip(actions[row, 1], *np.array(states.unit_bounds(int(row)), np.float32))
         return actions
 
-    def _lattice(self, drawing: Drawing, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _lattice(self, sampler: BatchSampler, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Draw the next lattice parameters of ``rows`` (n,) as units, given those before them.
 
         A lattice is one component for all its numbers, so those that are known say how likely each component is.
         """
-        states, K = drawing.decoder.states, self.model.config.lattice_components
-        output = drawing.decoder.output[torch.from_numpy(rows), N_SPECIES : N_SPECIES + 13 * K]
-        mixture = drawing.distribution.lattice(output)
+        states, K = sampler.decoder.states, self.model.config.lattice_components
+        output = sampler.decoder.output[torch.from_numpy(rows), N_SPECIES : N_SPECIES + 13 * K]
+        mixture = sampler.distribution.lattice(output)
         parameter = states.phase[rows] - Phase.A
         crystals = states.crystals(rows)
         known = tables().free_lattice[crystals.G] & (np.arange(6) < parameter[:, None])
         L = torch.from_numpy(normalised_lattice(crystals)).to(output)
-        component = torch.from_numpy(drawing.draw(_posterior(mixture, L, torch.from_numpy(known).to(output.device))))
-        at = torch.arange(len(rows)), component, torch.from_numpy(parameter)
-        mean, width = (array.cpu()[at].double().numpy() for array in mixture[1:])
-        return drawing.lattice_units(rows, parameter, mean, width)
+        log_weights = _posterior(mixture, L, torch.from_numpy(known).to(output.device))
+        component = sampler.lattice_components(rows, log_weights)
+        return sampler.lattice_values(rows, *sampler.lattice_gaussians(rows, mixture, component))
 
 
 def _posterior(mixture: LatticeMixture, L: Tensor, known: Tensor) -> Tensor:

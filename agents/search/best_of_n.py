@@ -5,9 +5,10 @@ from typing import NamedTuple, Unpack
 import numpy as np
 from tqdm import tqdm
 
-from agents.crystalformer.distribution import Distribution, compile_constraints, draw_groups
+from agents.crystalformer.distribution import Distribution, compile_constraints, sample_groups
 from agents.crystalformer.model import CrystalFormer
-from agents.crystalformer.sampler import draw_crystals
+from agents.crystalformer.random_streams import RandomStreams, Seed
+from agents.crystalformer.sampler import sample_crystals
 from agents.training.scored_samples import ScoredSamples
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
@@ -21,7 +22,7 @@ class BestOfN(NamedTuple):
     Attributes:
         crystals: the best one of each group.
         result: what they are worth.
-        calls: crystals that were scored.
+        calls: distinct crystals that were scored.
         divergence: the most, in nats, that the distribution of a group's best is away from the model's; see
             `divergence_bound`.
     """
@@ -40,7 +41,7 @@ def best_of_n(
     *,
     floor: float = -10.0,
     space_groups: SpaceGroup = "mp20",
-    seed: int | np.random.Generator | None = None,
+    seed: Seed = None,
     bins: int = 0,
     batch_size: int | None = None,
     progress: bool = False,
@@ -64,20 +65,23 @@ def best_of_n(
     Raises:
         ValueError: if an argument is malformed, or no crystal of a space group meets the constraints.
     """
-    chunk = model.side_by_side() if batch_size is None else batch_size
-    for name, value in (("n", n), ("size", size), ("batch_size", chunk)):
+    batch_size = model.default_batch_size() if batch_size is None else batch_size
+    for name, value in (("n", n), ("size", size), ("batch_size", batch_size)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise InputError(f"{name} must be an integer of at least 1, got {value!r}")
-    scorer, rng = Scorer(resolve_reward(reward), floor), np.random.default_rng(seed)
-    groups = np.repeat(draw_groups(space_groups, size, rng, constraints), n)
+    scorer, streams = Scorer(resolve_reward(reward), floor), RandomStreams(seed)
+    groups = np.repeat(sample_groups(space_groups, size, streams, constraints), n)
     distribution, samples = Distribution(compile_constraints(groups, constraints), bins=bins), ScoredSamples()
     with tqdm(total=len(groups), unit="crystal", desc="draw and score", disable=not progress) as bar:
-        for start in range(0, len(groups), chunk):
-            part = groups[start : start + chunk]
-            samples = samples.extended(draw_crystals(model, part, distribution, rng, chunk).crystals, scorer)
-            bar.update(len(part))
+        for start in range(0, len(groups), batch_size):
+            index = np.arange(start, min(start + batch_size, len(groups)))
+            sampled = sample_crystals(model, groups[index], distribution, streams, batch_size, index=index)
+            samples = samples.extended(sampled.crystals, scorer)
+            bar.update(len(index))
     best = np.arange(size) * n + samples.result.total.reshape(size, n).argmax(1)
-    return BestOfN(samples.crystals[best], samples.result.take(best), len(samples), divergence_bound(n))
+    return BestOfN(
+        samples.crystals[best], samples.result.take(best), len(samples.crystals.distinct()[0]), divergence_bound(n)
+    )
 
 
 def divergence_bound(n: int) -> float:

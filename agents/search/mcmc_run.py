@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from agents.crystalformer.model import CrystalFormer
-from agents.search.mcmc import MCMCConfig, MCMCResult, mcmc, plot
+from agents.search.mcmc import MCMCResult, mcmc
+from agents.search.mcmc_config import MCMCConfig
 from agents.training.run_folder import RunFolder
 from agents.training.sample_files import write_samples
 from crystal_env.crystal import CrystalBatch
@@ -17,16 +18,16 @@ from crystal_env.reward import resolve_reward
 
 @dataclass(frozen=True)
 class MCMCRunConfig:
-    """What `run_mcmc` does.
+    """Settings of `run_mcmc`.
 
     Attributes:
         out: folder to write: ``run.json``, ``last/`` and ``best/`` with CIF files and tables, ``samples.npz``,
             ``trace.csv`` and ``trace.png``.
         chains: the settings of the chains.
         model: base model, a name or a path.
-        reward: ``"module:attribute"`` of what says what crystals are worth.
-        reward_kwargs: arguments that the reward is made with, as JSON.
-        initial: npz file of crystals to start from, one a chain; by default they are drawn from the model.
+        reward: the reward, as ``"module:attribute"``.
+        reward_kwargs: keyword arguments of the reward, as JSON.
+        initial: npz file of crystals to start from, one a chain; by default they are sampled from the model.
         device: such as ``"cuda"``; by default a GPU where there is one.
     """
 
@@ -40,7 +41,7 @@ class MCMCRunConfig:
 
 
 def run_mcmc(config: MCMCRunConfig, progress: bool = True) -> MCMCResult:
-    """Run chains and write what they have found into a folder; ended from outside, what they have so far.
+    """Run chains and write their results into a folder, also those of a run that is ended from outside.
 
     Args:
         config: all settings.
@@ -64,3 +65,15 @@ def run_mcmc(config: MCMCRunConfig, progress: bool = True) -> MCMCResult:
     np.savetxt(config.out / "trace.csv", result.trace, delimiter=",", header=header, comments="")
     plot(result, config.out / "trace.png")
     return result
+
+
+def plot(result: MCMCResult, path: Path) -> None:
+    """Plot reward, log-likelihood and temperature by step."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    names = ("temperature", "mean reward", "mean log-likelihood (nats)")
+    for axes, name, values in zip(figure.subplots(1, 3), names, result.trace.T, strict=True):
+        axes.plot(values, linewidth=1)
+        axes.set(xlabel="step", ylabel=name)
+    figure.savefig(path, dpi=110)

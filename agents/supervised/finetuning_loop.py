@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from agents.crystalformer.distribution import Distribution, any_crystal
 from agents.crystalformer.model import CrystalFormer
-from agents.crystalformer.sampler import draw_crystals
+from agents.crystalformer.random_streams import RandomStreams
+from agents.crystalformer.sampler import sample_crystals
 from agents.supervised.finetuning_config import TuningConfig
 from agents.training.interrupt import Interrupt
 from agents.training.micro_batches import epoch_order, micro_batches
@@ -27,7 +28,7 @@ from crystal_env.grammar.feasibility import compile_grammar
 from crystal_env.reward import Scorer
 from crystal_env.wyckoff import N_GROUPS
 
-_SPLIT, _DRAW = 1, 2  # tell the random numbers of a seed apart
+_SPLIT, _SAMPLE = 1, 2  # tell the random numbers of a seed apart
 
 
 class Objective(Protocol):
@@ -118,14 +119,17 @@ class Tuning:
         bar = tqdm(
             total=config.samples, initial=len(samples), unit="crystal", desc="draw and score", disable=not self.progress
         )
+        streams = RandomStreams([config.seed, self.at.round, _SAMPLE])
+        groups = self.grammar.sample_groups(config.samples, streams.for_space_groups())
+        distribution = Distribution(self.grammar, bins=config.bins)
         with bar:
             while len(samples) < config.samples:
-                size = min(config.sample_batch_size, config.samples - len(samples))
-                rng = np.random.default_rng([config.seed, self.at.round, len(samples), _DRAW])
-                groups = self.grammar.sample_groups(size, rng)
-                drawn = draw_crystals(self.model, groups, Distribution(self.grammar, bins=config.bins), rng, size)
-                samples = samples.extended(drawn.crystals, scorer, relax)
-                bar.update(size)
+                index = np.arange(len(samples), min(len(samples) + config.sample_batch_size, config.samples))
+                sampled = sample_crystals(
+                    self.model, groups[index], distribution, streams, config.sample_batch_size, index=index
+                )
+                samples = samples.extended(sampled.crystals, scorer, relax)
+                bar.update(len(index))
                 bar.set_postfix(success=f"{samples.result.success().mean():.1%}", refresh=False)
                 if len(samples) == config.samples or self._is_due():
                     samples.save(path)

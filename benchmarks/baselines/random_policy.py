@@ -1,4 +1,4 @@
-"""Random policy: every allowed action has the same probability."""
+"""Random play: every decision is any of those allowed, with the same probability."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 from benchmarks.harness.session import Session
 from crystal_env import sample_masked
 
-_PATIENCE = 20  # times the budget that crystals are queried, repeats included
+_PATIENCE = 20  # times the budget that crystals are asked for, repeated ones included
 
 
 @dataclass(frozen=True)
 class RandomPolicy:
-    """Acts at random: the floor of every task.
+    """Plays at random: the floor of every task.
 
-    It does not learn. It acts until the budget is spent, so that its learning curve can be compared with others.
+    It does not learn. It plays until the budget is spent, so that it has a learning curve to be compared with.
 
     Attributes:
-        num_envs: Episodes in parallel.
-        bins: Numeric bins of the environment.
+        num_envs: episodes side by side.
+        bins: numeric bins of the environment.
     """
 
     num_envs: int = 256
     bins: int = 960
 
     def train(self, session: Session) -> "UniformPolicy":
-        """Spend the budget and return the policy."""
+        """Spend the budget, and return what plays."""
         sampler = UniformPolicy(self.bins, session.seed)
         env = session.make_vec(self.num_envs, bins=self.bins)
         observations, info = env.reset(seed=session.seed)
@@ -37,10 +37,10 @@ class RandomPolicy:
 
 
 class UniformPolicy:
-    """Samples uniformly from the allowed actions.
+    """Draws from the masks.
 
     Attributes:
-        env_kwargs: arguments of the environment that it acts in.
+        env_kwargs: of the environment that it plays.
     """
 
     def __init__(self, bins: int, seed: int) -> None:
@@ -48,7 +48,7 @@ class UniformPolicy:
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Reset the random numbers."""
+        """Start the random numbers anew."""
         self._rng = np.random.default_rng(seed)
 
     def act(self, observations: NDArray[Any], masks: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -377,6 +377,14 @@ def test_a_loaded_agent_needs_no_environment_to_play_and_keeps_its_reference(tmp
     torch.testing.assert_close(weights_of(loaded.reference), weights_of(base_model()).float())
 
 
+def test_sample_batch_size_does_not_change_what_is_sampled():
+    rollouts = [learn(agent(sample_batch_size=size), 1) for size in (5, 64, None)]
+    for one, *others in zip(*rollouts, strict=True):
+        for other in others:
+            assert np.array_equal(one.crystals.A, other.crystals.A)
+            np.testing.assert_allclose(one.crystals.L, other.crystals.L)
+
+
 def test_same_seed_same_result_and_no_global_generator_is_touched():
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     one, other, third = agent(), agent(), agent(seed=1)

@@ -60,11 +60,12 @@ def test_more_crystals_are_better_and_are_counted(model):
     means = []
     for n in (1, 2, 8):
         best = best_of_n(model, reward, n, 200, seed=0, space_groups=list(GROUPS), **CONSTRAINTS)
-        assert best.calls == 200 * n
+        assert best.calls == 200 * n  # no two are equal on the continuous environment
         assert best.divergence == divergence_bound(n)
         means.append(best.result.total.mean())
     assert means == sorted(means)
     assert means[2] > means[0] + 0.2
+    assert best_of_n(model, reward, 8, 50, seed=0, **OPTIONS).calls < 400
 
 
 def test_the_outcome_depends_on_the_seed_alone(model):
@@ -88,6 +89,13 @@ def test_one_crystal_that_cannot_be_scored_loses(model):
 def test_a_reward_can_be_named(model):
     best = best_of_n(model, "rewards:Validity", 2, 5, seed=0, **OPTIONS)
     assert best.result.total.shape == (5,)
+
+
+def test_the_batch_size_changes_nothing(model):
+    runs = [best_of_n(model, reward, 3, 20, seed=4, batch_size=batch_size, **OPTIONS) for batch_size in (60, 7, None)]
+    for run in runs[1:]:
+        assert np.array_equal(run.crystals.A, runs[0].crystals.A)
+        np.testing.assert_allclose(run.crystals.L, runs[0].crystals.L)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,10 @@ import torch
 from scipy.stats import chisquare, ks_2samp
 from tiny_grammar import BINS, CONSTRAINTS, GROUPS, base_model, every_crystal, optimum, probabilities, reward
 
-from agents.search.mcmc import MCMCConfig, autocorrelation_time, mcmc, plot
+from agents.search.autocorrelation import autocorrelation_time
+from agents.search.mcmc import mcmc
+from agents.search.mcmc_config import MCMCConfig
+from agents.search.mcmc_run import plot
 from benchmarks.cli.cli import main
 from crystal_env import CrystalBatch
 from crystal_env.reward import RewardResult
@@ -71,8 +74,8 @@ def test_without_a_reward_chains_stay_in_the_base_distribution(moves):
     """Continuous numbers too: coordinates and lattices keep theirs under their own moves."""
     model = base_model()
     config = MCMCConfig(
-        chains=700, steps=25, moves=moves, share_of_new=0.0, space_group=(12, 216), constraints={"max_sites": 2},
-        coordinate_width=0.1, lattice_width=0.1,
+        chains=700, steps=25, moves=moves, p_independent=0.0, space_group=(12, 216), constraints={"max_sites": 2},
+        coordinate_scale=0.1, lattice_scale=0.1,
     )  # fmt: skip
     result = mcmc(model, lambda crystals: np.zeros(len(crystals)), config, progress=False)
     drawn = model.sample([12, 216], 700, seed=9, max_sites=2)
@@ -179,7 +182,7 @@ def test_a_picture_is_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"chains": 0}, "chains"), ({"tau": 0.0}, "tau"), ({"tau_start": -1.0}, "tau_start"), ({"moves": "x"}, "moves"),
-     ({"share_of_new": 2.0}, "share_of_new"), ({"lattice_width": 0.0}, "lattice_width"), ({"thin": 0}, "thin")],
+     ({"p_independent": 2.0}, "p_independent"), ({"lattice_scale": 0.0}, "lattice_scale"), ({"thin": 0}, "thin")],
 )  # fmt: skip
 def test_settings_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
@@ -188,7 +191,7 @@ def test_settings_are_checked(options, message):
 
 def test_a_start_that_cannot_be_drawn_is_refused():
     stray = base_model().sample([225], seed=0, elements=["O"])
-    with pytest.raises(ValueError, match="initial must be crystals that the model can draw, crystal 0"):
+    with pytest.raises(ValueError, match="initial must be crystals that the model can sample, crystal 0"):
         mcmc(base_model(), reward, replace(TINY, bins=0), initial=CrystalBatch.from_crystals(stray), progress=False)
 
 
@@ -205,3 +208,12 @@ def test_the_command_leaves_crystals_trace_and_settings(tmp_path, capsys):
     assert len(CrystalBatch.load(out / "samples.npz")) == 18
     assert len((out / "trace.csv").read_text().splitlines()) == 6
     assert (out / "trace.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("bins", [0, BINS])
+def test_a_chain_depends_on_the_seed_and_its_index_alone(bins):
+    config = replace(TINY, steps=12, bins=bins, seed=3)
+    many, few = (mcmc(base_model(), reward, replace(config, chains=n), progress=False) for n in (40, 7))
+    np.testing.assert_array_equal(few.crystals.A, many.crystals.A[:7])
+    np.testing.assert_allclose(few.crystals.L, many.crystals.L[:7])
+    np.testing.assert_allclose(few.result.total, many.result.total[:7])

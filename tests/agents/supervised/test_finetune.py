@@ -95,6 +95,16 @@ def symbols_of(crystals):
     ]
 
 
+def test_sample_batch_size_does_not_change_what_is_sampled(config):
+    samples = []
+    for size in (7, 100):
+        run = replace(config, run=config.run / str(size), sample_batch_size=size, rounds=1, epochs=1)
+        finetune(run, progress=False, reward=reward)
+        samples.append(ScoredSamples.load(run.run / "samples-0.npz").sampled)
+    assert np.array_equal(samples[0].A, samples[1].A)
+    np.testing.assert_allclose(samples[0].L, samples[1].L)
+
+
 def test_the_loss_falls_to_the_entropy_of_what_is_kept(config, base):
     config = replace(
         config, samples=400, sample_batch_size=200, rounds=1, epochs=60, batch_size=400, learning_rate=1e-2,

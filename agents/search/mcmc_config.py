@@ -1,0 +1,77 @@
+"""The settings of Markov chains."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from agents.crystalformer.config import GroupChoice
+from crystal_env.errors import InputError
+from crystal_env.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class MCMCConfig:
+    """Settings of `agents.search.mcmc.mcmc`.
+
+    Attributes:
+        chains: number of chains, which advance together.
+        steps: moves of each chain.
+        tau: temperature of the reward, in its units.
+        tau_start: temperature of the first step; from there it goes to ``tau`` geometrically.
+        anneal_steps: steps in which it does.
+        moves: ``"template"``: groups and letters stay as they are, elements, coordinates and lattices change;
+            ``"crystal"``: whole new crystals of the base model are proposed as well.
+        p_independent: probability that a step of ``"crystal"`` proposes a whole new crystal.
+        coordinate_scale: standard deviation of a coordinate's step, in fractions of an axis.
+        lattice_scale: standard deviation of a lattice step, in Å per cube root of the atoms and in radians.
+        burn_in: steps before samples are kept.
+        thin: steps between samples that are kept.
+        space_group: a number, a list of numbers, 230 weights or ``"mp20"``, their frequencies in MP-20.
+        constraints: constraints of the crystals, as for the environment.
+        bins: numeric bins of the discrete environment, 0 for densities.
+        floor: reward of a crystal that cannot be scored.
+        seed: seed of everything random. What a chain does depends on the seed and on its index alone.
+
+    Raises:
+        ValueError: naming the argument that is out of range.
+    """
+
+    chains: int = 100
+    steps: int = 1000
+    tau: float = 0.1
+    tau_start: float | None = None
+    anneal_steps: int = 0
+    moves: Literal["template", "crystal"] = "crystal"
+    p_independent: float = 0.3
+    coordinate_scale: float = 0.05
+    lattice_scale: float = 0.05
+    burn_in: int = 0
+    thin: int = 10
+    space_group: GroupChoice = "mp20"
+    constraints: dict[str, Any] = field(default_factory=dict)
+    bins: int = 0
+    floor: float = -10.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("chains", 1), ("steps", 1), ("anneal_steps", 0), ("burn_in", 0), ("thin", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
+        for name in ("tau", "tau_start", "coordinate_scale", "lattice_scale"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < np.inf:
+                raise InputError(f"{name} must be a positive number, got {getattr(self, name)!r}")
+        if self.moves not in ("template", "crystal"):
+            raise InputError(f"moves must be 'template' or 'crystal', got {self.moves!r}")
+        if not 0 <= self.p_independent <= 1:
+            raise InputError(f"p_independent must be in [0, 1], got {self.p_independent!r}")
+        if not np.isfinite(self.floor):
+            raise InputError(f"floor must be a finite number, got {self.floor!r}")
+        Vocabulary(self.bins)  # checks the bins
+
+    def temperature(self, step: int) -> float:
+        """Return the temperature of a step, counted from 0."""
+        if self.tau_start is None or step >= self.anneal_steps:
+            return self.tau
+        return self.tau_start * (self.tau / self.tau_start) ** (step / self.anneal_steps)
