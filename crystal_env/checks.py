@@ -1,16 +1,13 @@
 """Whether arrays make a crystal of the grammar."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from crystal_env.errors import InputError
 from crystal_env.geometry import angle_volume
-from crystal_env.wyckoff import MAX_SITES, N_ELEMENTS, N_GROUPS, tables
-
-if TYPE_CHECKING:
-    from crystal_env.crystal import Crystal
+from crystal_env.wyckoff import MAX_SITES, N_ELEMENTS, N_GROUPS, spelled, tables
 
 
 def as_numbers(name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
@@ -29,39 +26,41 @@ def as_numbers(name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
     return array
 
 
-def check_crystal(crystal: "Crystal") -> None:
-    """Check group, letters, elements, coordinates and lattice.
+def check_crystal(
+    G: int, W: NDArray[np.int64], A: NDArray[np.int64], XYZ: NDArray[np.float64], L: NDArray[np.float64]
+) -> None:
+    """Check group, letters (n,), elements (n,), coordinates (n, 3) and lattice (6,) of one crystal.
 
     Raises:
         ValueError: saying what is wrong.
     """
-    T, G, W, n = tables(), crystal.G, crystal.W, crystal.W.size
+    T, n = tables(), W.size
     if isinstance(G, bool) or not isinstance(G, int | np.integer) or not 1 <= G <= N_GROUPS:
         raise InputError(f"space group G must be an integer from 1 to {N_GROUPS}, got {G!r}")
     if W.ndim != 1 or not 1 <= n <= MAX_SITES:
         raise InputError(f"W must hold 1 to {MAX_SITES} sites, got shape {W.shape}")
-    for name, shape in (("A", (n,)), ("XYZ", (n, 3)), ("L", (6,))):
-        if getattr(crystal, name).shape != shape:
-            raise InputError(f"{name} must have shape {shape}, got {getattr(crystal, name).shape}")
+    for name, array, shape in (("A", A, (n,)), ("XYZ", XYZ, (n, 3)), ("L", L, (6,))):
+        if array.shape != shape:
+            raise InputError(f"{name} must have shape {shape}, got {array.shape}")
     if W.min() < 1 or W.max() > T.n_letters[G]:
         raise InputError(f"letters of group {G} have indices 1 to {T.n_letters[G]}, got W = {W.tolist()}")
     if (W[1:] < T.successor[G, W[:-1]]).any():
         raise InputError(
-            f"letters must not decrease, nor repeat where they leave no freedom, got {crystal.letters!r} in group {G}"
+            f"letters must not decrease, nor repeat where they leave no freedom, got {spelled(W)!r} in group {G}"
         )
-    if crystal.A.min() < 1 or crystal.A.max() > N_ELEMENTS:
-        raise InputError(f"atomic numbers A must be 1 to {N_ELEMENTS}, got {crystal.A.tolist()}")
-    if not np.isfinite(crystal.XYZ).all() or crystal.XYZ.min() < 0 or crystal.XYZ.max() >= 1:
-        raise InputError(f"coordinates XYZ must lie in [0, 1), got {crystal.XYZ.tolist()}")
+    if A.min() < 1 or A.max() > N_ELEMENTS:
+        raise InputError(f"atomic numbers A must be 1 to {N_ELEMENTS}, got {A.tolist()}")
+    if not np.isfinite(XYZ).all() or XYZ.min() < 0 or XYZ.max() >= 1:
+        raise InputError(f"coordinates XYZ must lie in [0, 1), got {XYZ.tolist()}")
     projection = T.projection[G, W]
-    off = np.einsum("nij,nj->ni", projection[:, :, :3], crystal.XYZ) + projection[:, :, 3] - crystal.XYZ
+    off = np.einsum("nij,nj->ni", projection[:, :, :3], XYZ) + projection[:, :, 3] - XYZ
     if np.abs(off - np.rint(off)).max() > 1e-3:
         site = int(np.abs(off - np.rint(off)).max(1).argmax())
         raise InputError(
-            f"site {site} at {crystal.XYZ[site].tolist()} does not lie on the first operation of letter "
-            f"{crystal.letters[site]!r} of group {G}"
+            f"site {site} at {XYZ[site].tolist()} does not lie on the first operation of letter "
+            f"{spelled(W)[site]!r} of group {G}"
         )
-    _check_lattice(int(G), crystal.L)
+    _check_lattice(int(G), L)
 
 
 def _check_lattice(G: int, L: NDArray[np.float64]) -> None:

@@ -13,15 +13,19 @@ from numpy.typing import ArrayLike, NDArray
 from crystal_env import geometry, text
 from crystal_env.checks import as_numbers, check_crystal
 from crystal_env.elements import SYMBOLS
+from crystal_env.encoding import Decisions, decisions
 from crystal_env.errors import InputError
-from crystal_env.wyckoff import LETTERS, N_ELEMENTS, N_SLOTS, tables
+from crystal_env.symmetry import canonical, standardise
+from crystal_env.vocabulary import Vocabulary
+from crystal_env.wyckoff import N_ELEMENTS, N_SLOTS, spelled, tables
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
-    from crystal_env.encoding import Decisions
-    from crystal_env.vocabulary import Vocabulary
+
+_NAMES = ("G", "W", "A", "XYZ", "L")
+_Sites = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]  # W, A, XYZ, L
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +84,7 @@ class CrystalBatch:
     def concatenate(cls, batches: Sequence["CrystalBatch"]) -> "CrystalBatch":
         """Join batches in order; no batches give an empty one."""
         batches = [cls.empty(), *batches]
-        return cls(*(np.concatenate([getattr(b, name) for b in batches]) for name in ("G", "W", "A", "XYZ", "L")))
+        return cls(*(np.concatenate([getattr(b, name) for b in batches]) for name in _NAMES))
 
     @classmethod
     def from_structures(
@@ -110,7 +114,7 @@ class CrystalBatch:
     def save(self, path: str | Path) -> None:
         """Save as a compressed npz file."""
         with open(path, "wb") as file:
-            np.savez_compressed(file, G=self.G, W=self.W, A=self.A, XYZ=self.XYZ, L=self.L, allow_pickle=False)
+            np.savez_compressed(file, allow_pickle=False, **dict(zip(_NAMES, self.arrays, strict=True)))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -122,10 +126,15 @@ class CrystalBatch:
         if not zipfile.is_zipfile(path):
             raise InputError(f"{path} is no file of crystals: it is no npz archive, or there is none")
         with np.load(path, allow_pickle=False) as file:
-            missing = {"G", "W", "A", "XYZ", "L"} - set(file.files)
+            missing = set(_NAMES) - set(file.files)
             if missing:
                 raise InputError(f"{path} is no file of crystals: it lacks the arrays {sorted(missing)}")
-            return cls(*(file[name] for name in ("G", "W", "A", "XYZ", "L")))
+            return cls(*(file[name] for name in _NAMES))
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.int64], *_Sites]:
+        """``G, W, A, XYZ, L``, as the functions of `crystal_env.geometry` take them."""
+        return self.G, self.W, self.A, self.XYZ, self.L
 
     def __len__(self) -> int:
         return len(self.G)
@@ -144,7 +153,7 @@ class CrystalBatch:
             return Crystal._trusted(
                 int(self.G[index]), self.W[index, :n], self.A[index, :n], self.XYZ[index, :n], self.L[index]
             )
-        return CrystalBatch(self.G[index], self.W[index], self.A[index], self.XYZ[index], self.L[index])
+        return CrystalBatch(*(array[index] for array in self.arrays))
 
     def __repr__(self) -> str:
         return f"<CrystalBatch of {len(self)} crystals>"
@@ -155,15 +164,13 @@ class CrystalBatch:
 
     def n_atoms(self, primitive: bool = False) -> NDArray[np.int64]:
         """Return the number of atoms (B,) in the conventional or the primitive cell."""
-        multiplicity = tables().primitive_multiplicity if primitive else tables().multiplicity
-        return multiplicity[self.G[:, None], self.W].sum(1)
+        return geometry.multiplicities(self.G, self.W, primitive).sum(1)
 
     def composition(self, primitive: bool = True) -> NDArray[np.int64]:
         """Return atoms per element (B, 119) in the primitive or the conventional cell, column 0 unused."""
-        table = tables().primitive_multiplicity if primitive else tables().multiplicity
-        multiplicity = table[self.G[:, None], self.W]
         counts = np.zeros((len(self), N_ELEMENTS + 1), np.int64)
-        np.add.at(counts, (np.arange(len(self))[:, None], self.A), multiplicity)
+        multiplicities = geometry.multiplicities(self.G, self.W, primitive)
+        np.add.at(counts, (np.arange(len(self))[:, None], self.A), multiplicities)
         counts[:, 0] = 0
         return counts
 
@@ -171,21 +178,24 @@ class CrystalBatch:
         """Return the rows (k,) of the crystals that differ in any number, and the place (B,) of each among them."""
         if not len(self):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        arrays = (self.G, self.W, self.A, self.XYZ, self.L)
-        rows = np.concatenate([array.reshape(len(self), -1).astype(np.float64) for array in arrays], axis=1)
+        rows = np.concatenate([array.reshape(len(self), -1).astype(np.float64) for array in self.arrays], axis=1)
         keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         return first, inverse
 
     def volume_per_atom(self) -> NDArray[np.float64]:
         """Return the volume per atom (B,) in Å^3."""
-        return geometry.volumes_per_atom(self)
+        return geometry.volumes_per_atom(self.G, self.W, self.L)
 
     def min_distance(self, cutoff: float = 3.0) -> NDArray[np.float64]:
         """Return the shortest interatomic distance (B,) in Å, periodic images included, at most ``cutoff``."""
-        return geometry.min_distances(self, cutoff)
+        return geometry.min_distances(*self.arrays, cutoff)
 
-    def to_actions(self, vocabulary: "Vocabulary | None" = None) -> "Decisions":
+    def expand(self, primitive: bool = False) -> geometry.AtomArrays:
+        """Return all atoms of the conventional or the primitive cells, one crystal after the other."""
+        return geometry.expand(*self.arrays, primitive)
+
+    def to_actions(self, vocabulary: Vocabulary | None = None) -> Decisions:
         """Return the decisions that build these crystals, numbers on the nearest bins.
 
         Args:
@@ -194,16 +204,13 @@ class CrystalBatch:
         Raises:
             ValueError: if a length or an angle lies outside the bounds of the environment.
         """
-        from crystal_env.encoding import decisions
-        from crystal_env.vocabulary import Vocabulary
-
-        return decisions(self, vocabulary or Vocabulary())
+        return decisions(*self.arrays, vocabulary or Vocabulary())
 
     def to_atoms(self, primitive: bool = True) -> "list[Atoms]":
         """Return ASE atoms, of the primitive cells by default: what a potential should be given."""
         from ase import Atoms
 
-        arrays = geometry.expand(self, primitive)
+        arrays = self.expand(primitive)
         ends = np.cumsum(arrays.counts)
         return [
             Atoms(numbers=arrays.numbers[start:end], scaled_positions=arrays.frac[start:end], cell=cell, pbc=True)
@@ -214,7 +221,7 @@ class CrystalBatch:
         """Return pymatgen structures, of the conventional cells by default."""
         from pymatgen.core import Structure
 
-        arrays = geometry.expand(self, primitive)
+        arrays = self.expand(primitive)
         ends = np.cumsum(arrays.counts)
         return [
             Structure(cell, [SYMBOLS[z] for z in arrays.numbers[start:end]], arrays.frac[start:end])
@@ -250,7 +257,7 @@ class Crystal:
         for name in ("W", "A", "XYZ", "L"):
             dtype = np.float64 if name in ("XYZ", "L") else np.int64
             object.__setattr__(self, name, as_numbers(name, getattr(self, name), dtype))
-        check_crystal(self)
+        check_crystal(*self.arrays)
         T, G = tables(), int(self.G)
         object.__setattr__(self, "G", G)
         object.__setattr__(self, "XYZ", geometry.representatives(G, self.W, self.XYZ))
@@ -286,8 +293,6 @@ class Crystal:
             ValueError: if the structure cannot be written down, because it is empty, disordered, not periodic, has
                 overlapping atoms or more than 20 inequivalent sites, or cannot be read.
         """
-        from crystal_env.symmetry import standardise
-
         return cls(*standardise.standardise(*standardise.cell_arrays(structure), symprec))
 
     def __str__(self) -> str:
@@ -308,9 +313,14 @@ class Crystal:
         return hash((self.G, *(getattr(self, name).tobytes() for name in ("W", "A", "XYZ", "L"))))
 
     @property
+    def arrays(self) -> tuple[int, *_Sites]:
+        """``G, W, A, XYZ, L``."""
+        return self.G, self.W, self.A, self.XYZ, self.L
+
+    @property
     def letters(self) -> str:
         """The Wyckoff letters of the sites, such as ``"acf"``."""
-        return "".join(LETTERS[w - 1] for w in self.W)
+        return spelled(self.W)
 
     @property
     def formula(self) -> str:
@@ -330,9 +340,7 @@ class Crystal:
 
         It is the same crystal, or its mirror image, with another origin, axes, letters or representatives.
         """
-        from crystal_env.symmetry import canonical
-
-        return canonical.canonical(self)
+        return Crystal(*canonical.canonical(*self.arrays))
 
     def key(self) -> str:
         """Return the group and the smallest list of letters and elements that describes the crystal.
@@ -340,15 +348,13 @@ class Crystal:
         It does not depend on origin, axes or representatives; coordinates and lattice do not enter. Rock salt is
         ``"225-a-Na-b-Cl"`` whichever of the two is on letter a.
         """
-        from crystal_env.symmetry import canonical
-
         return canonical.key(self)
 
     def to_batch(self) -> CrystalBatch:
         """Return the batch that holds this crystal alone."""
         return CrystalBatch.from_crystals([self])
 
-    def to_actions(self, vocabulary: "Vocabulary | None" = None) -> NDArray[Any]:
+    def to_actions(self, vocabulary: Vocabulary | None = None) -> NDArray[Any]:
         """Return the decisions (T,), in continuous mode (T, 2), that build this crystal.
 
         Args:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from crystal_env.errors import InputError
 
 SYMBOLS = tuple(
@@ -18,7 +20,7 @@ RADIOACTIVE = frozenset({43, 61, *range(84, 119)})
 """Atomic numbers without a stable isotope: Tc, Pm and everything from Po on (Bi counts as stable)."""
 
 
-def atomic_number(element: str | int) -> int:
+def atomic_number(element: str | int | np.integer) -> int:
     """Return the atomic number of a symbol or number.
 
     Raises:
@@ -26,9 +28,10 @@ def atomic_number(element: str | int) -> int:
     """
     if isinstance(element, str) and element in ATOMIC_NUMBER:
         return ATOMIC_NUMBER[element]
-    if not isinstance(element, str | bool) and element in range(1, 119):
+    if isinstance(element, int | np.integer) and not isinstance(element, bool) and 1 <= element < len(SYMBOLS):
         return int(element)
-    raise InputError(f"element must be a chemical symbol or an atomic number from 1 to 118, got {element!r}")
+    isotope = ": isotopes are not told apart, write 'H'" if isinstance(element, str) and element in ("D", "T") else ""
+    raise InputError(f"element must be a chemical symbol or an atomic number from 1 to 118, got {element!r}{isotope}")
 
 
 def atomic_numbers(elements: Iterable[str | int]) -> tuple[int, ...]:

@@ -157,7 +157,7 @@ class CrystalGenEnv(ShowsEpisodes, gym.Env):
 
     def value_bounds(self) -> tuple[float, float]:
         """Return the interval that the number u of the next action must be in (continuous mode)."""
-        return self._episodes.states.unit_bounds(0)
+        return self._episodes.states.normalised_bounds(0)
 
     def render(self) -> Any:
         """Return the text form so far ("ansi") or a picture (H, W, 3) ("rgb_array"), or show it ("human")."""

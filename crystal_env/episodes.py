@@ -1,6 +1,7 @@
 """What the single and the vector environment share: spaces, checked actions, constraints, draws and scores."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import ConstraintOptions, SpaceGroup, constraints
 from crystal_env.grammar.feasibility import Grammar, compile_grammar
 from crystal_env.grammar.state import CrystalStates
-from crystal_env.reward import Reward, RewardResult, Scorer, default_floor, resolve_reward
+from crystal_env.reward import Reward, RewardResult, Scorer, check_kwargs, default_floor, resolve_reward
 from crystal_env.vocabulary import Phase, Vocabulary
 from crystal_env.wyckoff import N_GROUPS
 
@@ -100,6 +101,7 @@ class Episodes:
             raise InputError(f"invalid_action must be 'terminate' or 'raise', got {invalid_action!r}")
         if invalid_reward is not None and not _is_finite(invalid_reward):
             raise InputError(f"invalid_reward must be a finite number or None, got {invalid_reward!r}")
+        check_kwargs(reward_kwargs)
         if action_mode == "discrete" and bins == 0:
             raise InputError("bins must be a positive multiple of 24, got 0")
         self._constraint_kwargs = constraint_kwargs
@@ -141,7 +143,7 @@ class Episodes:
 
     @property
     def action_space(self) -> spaces.Space[Any]:
-        """``Discrete(V)``, or ``Box(2,)`` of token id and unit value in continuous mode."""
+        """``Discrete(V)``, or ``Box(2,)`` of token id and normalised value in continuous mode."""
         if self.vocabulary.bins:
             return spaces.Discrete(self.vocabulary.size)
         return spaces.Box(np.zeros(2, np.float32), np.array([self.vocabulary.size - 1, 1], np.float32))
@@ -160,6 +162,8 @@ class Episodes:
         Raises:
             ValueError: if an option is unknown or malformed, or no crystal meets the constraints.
         """
+        if options is not None and not isinstance(options, Mapping):
+            raise InputError(f"options of reset must be a dict of constraints, got {options!r}")
         if not options:
             return self.grammar
         if unknown := sorted(set(options) - _CONSTRAINTS):
@@ -194,10 +198,10 @@ class Episodes:
         """
         if self.ended[rows].any():
             raise ResetNeeded(f"environments {rows[self.ended[rows]].tolist()} have ended: call reset before step")
-        tokens, units = _split(actions)
+        tokens, normalised = _split(actions)
         if self._invalid_action == "raise":
-            self._raise_invalid(rows, tokens, units)
-        valid = self.states.step(rows, tokens, units)
+            self._raise_invalid(rows, tokens, normalised)
+        valid = self.states.step(rows, tokens, normalised)
         finished = np.flatnonzero(valid & (self.states.phase[rows] == Phase.DONE))
         rewards = np.zeros(len(rows)) if valid.all() else np.where(valid, 0.0, self.invalid_reward)
         ended = ~valid
@@ -229,13 +233,13 @@ class Episodes:
             )
 
     def _raise_invalid(
-        self, rows: NDArray[np.int64], tokens: NDArray[np.int64], units: NDArray[np.float64] | None
+        self, rows: NDArray[np.int64], tokens: NDArray[np.int64], normalised: NDArray[np.float64] | None
     ) -> None:
-        invalid = np.flatnonzero(~self.states.allowed(rows, tokens, units))
+        invalid = np.flatnonzero(~self.states.allowed(rows, tokens, normalised))
         if len(invalid):
             first = invalid[0]
             row = rows[first]
-            shown = tokens[first] if units is None else (tokens[first], units[first])
+            shown = tokens[first] if normalised is None else (tokens[first], normalised[first])
             allowed = np.flatnonzero(self.states.masks[row])
             raise InputError(
                 f"action {shown} is not allowed in environment {row} at phase {Phase(self.states.phase[row]).name}; "
@@ -304,7 +308,7 @@ class ShowsEpisodes:
 
 
 def check_actions(actions: ArrayLike, space: spaces.Space[Any], size: int | None) -> NDArray[Any]:
-    """Return actions as an array (n,) of ids, or (n, 2) of id and unit value in continuous mode.
+    """Return actions as an array (n,) of ids, or (n, 2) of id and normalised value in continuous mode.
 
     Args:
         actions: of ``size`` environments, or of a single one if ``size`` is None.

@@ -5,10 +5,10 @@ from numpy.typing import NDArray
 
 from crystal_env import geometry
 from crystal_env.crystal import CrystalBatch
+from crystal_env.encoding import ANGLE_BOUNDS, gamma_bounds, normalise_lattice
 from crystal_env.sampling import sample_masked
 from crystal_env.symmetry import normaliser
 from crystal_env.symmetry.canonical import transformed_lattices
-from crystal_env.vocabulary import ANGLE_BOUNDS, angle_to_unit, gamma_bounds, length_to_unit
 from crystal_env.wyckoff import N_LETTERS, tables
 
 _MONOCLINIC = 15  # last group whose normaliser is infinite
@@ -95,9 +95,9 @@ def _allowed_parts(G: int, crystals: CrystalBatch) -> NDArray[np.bool_]:
 
 def _within_bounds(L: NDArray[np.float64], n_atoms: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return whether the environment could build lattices (B, 6) with so many atoms (B,) in the conventional cell."""
-    units = np.concatenate([length_to_unit(L[:, :3], n_atoms[:, None]), angle_to_unit(L[:, 3:])], axis=1)
+    u = normalise_lattice(L, n_atoms)
     low, high = gamma_bounds(*np.clip(L[:, 3:5], *ANGLE_BOUNDS).T).T
-    return ((units >= 0) & (units <= 1)).all(1) & (L[:, 5] >= low) & (L[:, 5] <= high)
+    return ((u >= 0) & (u <= 1)).all(1) & (L[:, 5] >= low) & (L[:, 5] <= high)
 
 
 def _representatives(G: int, W: NDArray[np.int64], points: NDArray[np.float64]) -> NDArray[np.float64]:

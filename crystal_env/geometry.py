@@ -1,14 +1,15 @@
-"""From symmetry-inequivalent sites to atoms, cells and distances, for a whole batch at once."""
+"""From symmetry-inequivalent sites to atoms, cells and distances, for a whole batch at once.
 
-from typing import TYPE_CHECKING, NamedTuple
+B crystals are the arrays of `crystal_env.crystal.CrystalBatch`: ``G (B,)``, ``W (B, n)``, ``A (B, n)``,
+``XYZ (B, n, 3)`` and ``L (B, 6)`` in Å and degrees.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.wyckoff import tables
-
-if TYPE_CHECKING:
-    from crystal_env.crystal import CrystalBatch
 
 _PAIRS_PER_CHUNK = 1 << 20
 
@@ -64,56 +65,79 @@ def angle_volume(angles: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 - (cos**2).sum(-1) + 2 * cos.prod(-1)
 
 
-def volumes_per_atom(crystals: "CrystalBatch") -> NDArray[np.float64]:
+def multiplicities(G: NDArray[np.int64], W: NDArray[np.int64], primitive: bool = False) -> NDArray[np.int64]:
+    """Return the atoms of every site (B, n), 0 for pads, in the conventional or the primitive cell."""
+    table = tables().primitive_multiplicity if primitive else tables().multiplicity
+    return table[G[:, None], W]
+
+
+def volumes_per_atom(G: NDArray[np.int64], W: NDArray[np.int64], L: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return volumes per atom (B,) in Å^3."""
-    shape = np.sqrt(np.maximum(angle_volume(crystals.L[:, 3:]), 0))
-    return crystals.L[:, :3].prod(1) * shape / np.maximum(crystals.n_atoms(), 1)
+    shape = np.sqrt(np.maximum(angle_volume(L[:, 3:]), 0))
+    return L[:, :3].prod(1) * shape / np.maximum(multiplicities(G, W).sum(1), 1)
 
 
-def expand(crystals: "CrystalBatch", primitive: bool = False) -> AtomArrays:
+def expand(
+    G: NDArray[np.int64],
+    W: NDArray[np.int64],
+    A: NDArray[np.int64],
+    XYZ: NDArray[np.float64],
+    L: NDArray[np.float64],
+    primitive: bool = False,
+) -> AtomArrays:
     """Return all atoms of the conventional or, by the centring vectors of the table, of the primitive cells."""
     T = tables()
-    row, site = np.nonzero(crystals.W)
-    G, W = crystals.G[row], crystals.W[row, site]
-    multiplicity = (T.primitive_multiplicity if primitive else T.multiplicity)[G, W]
+    row, site = np.nonzero(W)
+    group, letter = G[row], W[row, site]
+    multiplicity = (T.primitive_multiplicity if primitive else T.multiplicity)[group, letter]
     first = np.cumsum(multiplicity) - multiplicity
     atom_site = np.repeat(np.arange(len(row)), multiplicity)
-    operation = T.offset[G, W][atom_site] + np.arange(len(atom_site)) - first[atom_site]
-    points = crystals.XYZ[row, site][atom_site]
+    operation = T.offset[group, letter][atom_site] + np.arange(len(atom_site)) - first[atom_site]
+    points = XYZ[row, site][atom_site]
     frac = np.einsum("nij,nj->ni", T.rotation[operation], points) + T.translation[operation]
-    lattice = lattice_vectors(crystals.L)
+    lattice = lattice_vectors(L)
     if primitive:
-        vectors = T.primitive_vectors[crystals.G]
+        vectors = T.primitive_vectors[G]
         frac = np.einsum("nj,njk->nk", frac, np.linalg.inv(vectors)[row[atom_site]])
         lattice = vectors @ lattice
     frac -= np.floor(frac)
     frac[frac >= 1 - 1e-12] = 0.0
     is_site = np.zeros(len(frac), bool)
     is_site[first] = True
-    counts = np.bincount(row, multiplicity, len(crystals)).astype(np.int64)
-    return AtomArrays(lattice, counts, crystals.A[row, site][atom_site].astype(np.int64), frac, is_site)
+    counts = np.bincount(row, multiplicity, len(G)).astype(np.int64)
+    return AtomArrays(lattice, counts, A[row, site][atom_site].astype(np.int64), frac, is_site)
 
 
-def min_distances(crystals: "CrystalBatch", cutoff: float) -> NDArray[np.float64]:
+def min_distances(
+    G: NDArray[np.int64],
+    W: NDArray[np.int64],
+    A: NDArray[np.int64],
+    XYZ: NDArray[np.float64],
+    L: NDArray[np.float64],
+    cutoff: float,
+) -> NDArray[np.float64]:
     """Return the shortest interatomic distance (B,) in Å of every crystal, periodic images of an atom included.
 
     Distances above ``cutoff`` (Å) are not searched for: a crystal without a shorter one gets ``cutoff``. By symmetry
     only the distances from one atom of every orbit are needed.
     """
-    pairs = crystals.n_sites() * crystals.n_atoms(primitive=True)
+    pairs = np.count_nonzero(W, axis=1) * multiplicities(G, W, primitive=True).sum(1)
     chunk = np.cumsum(pairs) // _PAIRS_PER_CHUNK
-    parts = [_min_distances(crystals[chunk == k], cutoff) for k in np.unique(chunk)]
+    parts = []
+    for k in np.unique(chunk):
+        rows = chunk == k
+        atoms = expand(G[rows], W[rows], A[rows], XYZ[rows], L[rows], primitive=True)
+        parts.append(_min_distances(atoms, cutoff))
     return np.concatenate([np.zeros(0), *parts])
 
 
-def _min_distances(crystals: "CrystalBatch", cutoff: float) -> NDArray[np.float64]:
-    atoms = expand(crystals, primitive=True)
+def _min_distances(atoms: AtomArrays, cutoff: float) -> NDArray[np.float64]:
     site, atom, row = _site_atom_pairs(atoms)
     spacing = 1 / np.linalg.norm(np.linalg.inv(atoms.lattice), axis=1)  # (B, 3) between lattice planes
     reach = np.floor(cutoff / spacing + 0.5).astype(np.int64)  # images that can lie within the cutoff
     difference = atoms.frac[site] - atoms.frac[atom]
     difference -= np.rint(difference)
-    shortest = np.full(len(crystals), float(cutoff))
+    shortest = np.full(len(atoms.counts), float(cutoff))
     for images in np.unique(reach, axis=0):
         pairs = np.flatnonzero((reach == images).all(1)[row])
         shifts = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in images), indexing="ij"), -1).reshape(-1, 3)

@@ -1,6 +1,7 @@
 """What the environment knows of rewards: the result they return, and how to score a batch whatever they do."""
 
 import importlib
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -112,7 +113,8 @@ def resolve_reward(reward: Reward | str, kwargs: dict[str, Any] | None = None) -
     A class is instantiated with the arguments, a function gets them bound.
 
     Raises:
-        ValueError: if the string has another form, nothing of that name can be imported, or it is not callable.
+        ValueError: if the string has another form, nothing of that name can be imported, it is not callable, or it
+            does not take the arguments.
     """
     if isinstance(reward, str):
         module, colon, attribute = reward.partition(":")
@@ -126,12 +128,37 @@ def resolve_reward(reward: Reward | str, kwargs: dict[str, Any] | None = None) -
         target = reward
     if not callable(target):
         raise InputError(f"reward must be callable, got {target!r}")
+    check_kwargs(kwargs)
+    _check_signature(target, kwargs)
     if isinstance(target, type):
         target = target(**(kwargs or {}))
         if not callable(target):
             raise InputError(f"reward must be callable, but instances of {reward!r} are not")
         return target
     return partial(target, **kwargs) if kwargs else target
+
+
+def check_kwargs(kwargs: Any) -> None:
+    """Refuse what is no dict of keyword arguments for a reward.
+
+    Raises:
+        ValueError: if it is neither None nor a mapping.
+    """
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise InputError(f"reward_kwargs must be a dict of keyword arguments, got {kwargs!r}")
+
+
+def _check_signature(target: Callable[..., Any], kwargs: Mapping[str, Any] | None) -> None:
+    """Refuse keyword arguments that a class or function does not take."""
+    try:
+        signature = inspect.signature(target)
+    except (ValueError, TypeError):  # some builtins have none
+        return
+    bind = signature.bind if isinstance(target, type) else signature.bind_partial  # a function takes the crystals too
+    try:
+        bind(**(kwargs or {}))
+    except TypeError as error:
+        raise InputError(f"reward_kwargs {kwargs or {}} do not fit reward {target!r}: {error}") from error
 
 
 def reward_floor(reward: Any) -> float | None:

@@ -1,6 +1,6 @@
 """The natively batched ``CrystalGen-v0``: N crystals advanced by one set of array operations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import gymnasium as gym
@@ -93,14 +93,11 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
         Raises:
             ValueError: if an option is unknown or malformed, or the number of seeds is not N.
         """
-        options = dict(options or {})
-        rows = self._masked_rows(options.pop("reset_mask", None))
-        grammar = self._episodes.grammar_for(options)
-        seeds = [seed] * self.num_envs if seed is None else seed
-        if isinstance(seeds, int | np.integer):
-            seeds = [int(seeds) + i for i in range(self.num_envs)]
-        if len(seeds) != self.num_envs:
-            raise InputError(f"seed must be an integer or a list of {self.num_envs} seeds, got {len(seeds)}")
+        mask = None
+        if isinstance(options, Mapping):
+            options = dict(options)
+            mask = options.pop("reset_mask", None)
+        rows, grammar, seeds = self._masked_rows(mask), self._episodes.grammar_for(options), self._listed(seed)
         chosen = set(rows.tolist())
         self._seed([seed if row in chosen else None for row, seed in enumerate(seeds)])
         self._episodes.start(rows, [self._generators[row] for row in rows], grammar)
@@ -162,7 +159,7 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
 
     def value_bounds(self) -> NDArray[np.float64]:
         """Return the intervals (N, 2) that the numbers u of the next actions must be in (continuous mode)."""
-        return np.array([self._episodes.states.unit_bounds(row) for row in range(self.num_envs)])
+        return np.array([self._episodes.states.normalised_bounds(row) for row in range(self.num_envs)])
 
     def render(self) -> tuple[Any, ...] | None:
         """Return a text or a picture (H, W, 3) for every copy."""
@@ -172,6 +169,17 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
 
         draw = frames.text_frame if self.render_mode == "ansi" else frames.picture_frame
         return tuple(draw(self._episodes.states, row) for row in range(self.num_envs))
+
+    def _listed(self, seed: Any) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + i for i in range(self.num_envs)]
+        seeds = list(seed) if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str) else None
+        if seeds is None or len(seeds) != self.num_envs:
+            given = repr(seed) if seeds is None else f"{len(seeds)} seeds"
+            raise InputError(f"seed must be an integer or a list of {self.num_envs} seeds, got {given}")
+        return seeds
 
     def _seed(self, seeds: Sequence[int | None]) -> None:
         """Seed the generators that are given a seed, and at first use all others, from the system's entropy."""

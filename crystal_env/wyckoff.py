@@ -5,6 +5,7 @@ index ``W`` (0 = pad or stop, 1 = a ... 26 = z, 27 = A). Groups are in the stand
 Tables: unique axis b, origin choice 2, hexagonal axes for rhombohedral groups.
 """
 
+from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -174,6 +175,11 @@ def _next_free(free: NDArray[np.bool_]) -> NDArray[np.int64]:
 def tables() -> WyckoffTables:
     """Return the tables of all groups, read once per process in a few milliseconds."""
     return WyckoffTables()
+
+
+def spelled(W: Iterable[int]) -> str:
+    """Return the letters of indices 1...27, such as ``"acf"``."""
+    return "".join(LETTERS[letter - 1] for letter in W)
 
 
 def letter_index(letter: str) -> int:

@@ -162,7 +162,7 @@ def lattice_log_prob(mixture: LatticeMixture, crystals: CrystalBatch, L: Tensor,
     if not bins:
         return mixture.log_density(L, free)
     n, total = bins, mixture.log_weights
-    bin_of = torch.from_numpy(lattice_bins(crystals, n)).to(L.device)
+    bin_of = torch.from_numpy(lattice_bins(crystals.L, crystals.n_atoms(), n)).to(L.device)
     for parameter in range(6):
         rows = free[:, parameter].nonzero()[:, 0]
         part = LatticeMixture(*(array[rows] for array in mixture))

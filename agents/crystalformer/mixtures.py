@@ -13,15 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crystal_env.vocabulary import (
-    ANGLE_BOUNDS,
-    LENGTH_BOUNDS,
-    MIN_ANGLE_VOLUME,
-    N_SYMBOLS,
-    Phase,
-    Vocabulary,
-    unit_to_value,
-)
+from crystal_env import encoding
+from crystal_env.encoding import ANGLE_BOUNDS, LENGTH_BOUNDS, gamma_cosines
+from crystal_env.vocabulary import Phase
 
 _LOG_TWO_PI = 1.8378770664093453
 
@@ -105,24 +99,21 @@ def log_normal_mass(low: Tensor, high: Tensor) -> Tensor:
 def lattice_bounds(L: Tensor) -> Tensor:
     """Return the bounds (..., 6, 2) of normalised lattices (..., 6), those of gamma given alpha and beta.
 
-    They are those of `crystal_env.vocabulary`, in Å and radians, and matter for free parameters only.
+    They are those of `crystal_env.encoding`, in Å and radians, and matter for free parameters only.
     """
     lengths = L.new_tensor(LENGTH_BOUNDS).expand(*L.shape[:-1], 3, 2)
     angles = torch.deg2rad(L.new_tensor(ANGLE_BOUNDS))
     least, most = angles.tolist()
     alpha, beta = L[..., 3].clamp(least, most), L[..., 4].clamp(least, most)
-    centre = alpha.cos() * beta.cos()
-    half = ((alpha.sin() * beta.sin()).square() - MIN_ANGLE_VOLUME**2).sqrt()
-    gamma = torch.stack([centre + half, centre - half], dim=-1).clamp(-1, 1).arccos().clamp(least, most)
+    cosines = gamma_cosines(alpha.cos() * beta.cos(), alpha.sin() * beta.sin())
+    gamma = torch.stack(cosines, dim=-1).clamp(-1, 1).arccos().clamp(least, most)
     return torch.cat([lengths, torch.stack([angles.expand_as(gamma), angles.expand_as(gamma), gamma], dim=-2)], dim=-2)
 
 
 @lru_cache(maxsize=24)
 def bin_values(parameter: int, n: int) -> Tensor:
     """Return the values (n,) that the bins of a lattice parameter stand for, in normalised Å or radians."""
-    phase = Phase.A + parameter
-    unit = Vocabulary(n).unit[phase, N_SYMBOLS : N_SYMBOLS + n]
-    values = unit_to_value(unit, np.full(n, int(phase)), np.ones(n, np.int64))
+    values = encoding.bin_values(np.arange(n), Phase.A + parameter, 1, n)
     return torch.from_numpy(values if parameter < 3 else np.radians(values))
 
 

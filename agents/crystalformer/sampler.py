@@ -18,16 +18,9 @@ from agents.crystalformer.quantiles import categorical, truncated_normal, von_mi
 from agents.crystalformer.random_streams import RandomStreams
 from agents.crystalformer.tokens import normalised_lattice
 from crystal_env.crystal import CrystalBatch
+from crystal_env.encoding import denormalise, normalise_angle, normalise_length
 from crystal_env.errors import InputError
-from crystal_env.vocabulary import (
-    FIRST_ELEMENT,
-    N_SYMBOLS,
-    Phase,
-    Vocabulary,
-    angle_to_unit,
-    length_to_unit,
-    unit_to_value,
-)
+from crystal_env.vocabulary import FIRST_ELEMENT, N_SYMBOLS, Phase, Vocabulary
 from crystal_env.wyckoff import N_LETTERS, N_SLOTS
 
 _Rows = NDArray[np.int64]
@@ -246,8 +239,8 @@ class BatchSampler:
         u = self.uniforms[rows, _LATTICE_COLUMN + 1 + parameter]
         value = np.clip(mean, low, high) if self._is_greedy else truncated_normal(mean, scale, low, high, u)
         value = np.where(is_length, value, np.degrees(value))
-        unit = np.where(is_length, length_to_unit(np.maximum(value, 1e-9), 1), angle_to_unit(value))
-        return np.clip(unit, bounds[:, 0], bounds[:, 1])
+        normalised = np.where(is_length, normalise_length(np.maximum(value, 1e-9), 1), normalise_angle(value))
+        return np.clip(normalised, bounds[:, 0], bounds[:, 1])
 
     def _lattice_bins(self, rows: _Rows, mean: _Reals, scale: _Reals) -> NDArray[np.int64]:
         """Sample the bins (n,) of the next parameters of ``rows`` (n,), which may differ by row."""
@@ -282,7 +275,7 @@ class BatchSampler:
         return self.distribution.temperature == 0
 
 
-def _to_number(unit: _Reals, parameter: NDArray[np.int64]) -> _Reals:
-    """Return normalised lengths and angles in radians (n,) for unit values (n,)."""
-    value = unit_to_value(unit, parameter + int(Phase.A), np.ones(len(unit), np.int64))
+def _to_number(normalised: _Reals, parameter: NDArray[np.int64]) -> _Reals:
+    """Return lengths per cube root of the atoms, and angles in radians (n,), for normalised values (n,)."""
+    value = denormalise(normalised, parameter + int(Phase.A), np.ones(len(normalised), np.int64))
     return np.where(parameter < 3, value, np.radians(value))

@@ -116,7 +116,7 @@ class ContinuousCrystalFormerPolicy(BasePolicy):
         rows = np.flatnonzero((states.phase >= Phase.A) & (states.phase < Phase.DONE))
         actions[rows, 1] = self._lattice(sampler, rows)
         for row in np.flatnonzero(states.phase == Phase.GAMMA):  # rounded to float32 it must still be inside
-            actions[row, 1] = np.clip(actions[row, 1], *np.array(states.unit_bounds(int(row)), np.float32))
+            actions[row, 1] = np.clip(actions[row, 1], *np.array(states.normalised_bounds(int(row)), np.float32))
         return actions
 
     def _lattice(self, sampler: BatchSampler, rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -8,10 +8,10 @@ from scipy.special import ndtri
 
 from agents.crystalformer.tokens import normalised_lattice
 from crystal_env.crystal import CrystalBatch
-from crystal_env.encoding import lattice_bins
+from crystal_env.encoding import bin_values, lattice_bins
 from crystal_env.geometry import representatives
 from crystal_env.grammar.constraints import Constraints
-from crystal_env.vocabulary import N_SYMBOLS, Phase, Vocabulary, unit_to_value
+from crystal_env.vocabulary import Phase
 from crystal_env.wyckoff import N_ELEMENTS, N_SLOTS, tables
 
 MOVES = ("new crystal", "element", "coordinates", "lattice")
@@ -110,7 +110,7 @@ class Moves:
         free = T.free_lattice[part.G]
         if self._bins:
             steps = self._bin_steps(free, uniforms, _LATTICE_BIN_SCALE * self._bins, self._bins - 1)
-            bins = lattice_bins(part, self._bins) + steps
+            bins = lattice_bins(part.L, part.n_atoms(), self._bins) + steps
             inside = ((bins >= 0) & (bins < self._bins)) | ~free
             L = np.where(inside, _values(np.clip(bins, 0, self._bins - 1), part, self._bins), 1e-6)
         else:
@@ -150,6 +150,4 @@ def _quantile(weights: _Reals, u: _Reals) -> NDArray[np.int64]:
 
 def _values(bins: NDArray[np.int64], crystals: CrystalBatch, n: int) -> _Reals:
     """Return lattice parameters (B, 6) in Å and degrees that bins (B, 6) stand for."""
-    phase = np.tile(np.arange(6) + int(Phase.A), (len(bins), 1))
-    unit = Vocabulary(n).unit[phase, N_SYMBOLS + bins]
-    return unit_to_value(unit, phase, np.repeat(crystals.n_atoms()[:, None], 6, axis=1))
+    return bin_values(bins, np.arange(Phase.A, Phase.DONE), crystals.n_atoms()[:, None], n)

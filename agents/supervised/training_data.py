@@ -10,9 +10,8 @@ from agents.crystalformer.distribution import any_crystal, decision_masks
 from agents.crystalformer.likelihood import check_crystals
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
-from crystal_env.encoding import lattice_bins
+from crystal_env.encoding import ANGLE_BOUNDS, gamma_bounds, lattice_bins
 from crystal_env.errors import InputError
-from crystal_env.vocabulary import ANGLE_BOUNDS, gamma_bounds
 from crystal_env.wyckoff import N_SLOTS, tables
 
 
@@ -61,6 +60,6 @@ def impossible(crystals: CrystalBatch) -> dict[int, str]:
     reasons = dict.fromkeys(wrong.tolist(), "its letters or elements are not possible")
     free, (alpha, beta) = tables().free_lattice[crystals.G], np.clip(crystals.L[:, 3:5], *ANGLE_BOUNDS).T
     low, high = gamma_bounds(alpha, beta).T
-    outside = ((lattice_bins(crystals, 24) < 0) & free).any(1)
+    outside = ((lattice_bins(crystals.L, crystals.n_atoms(), 24) < 0) & free).any(1)
     outside |= free[:, 5] & ((crystals.L[:, 5] < low) | (crystals.L[:, 5] > high))
     return reasons | dict.fromkeys(np.flatnonzero(outside).tolist(), "its lattice is out of bounds")

@@ -1,4 +1,4 @@
-"""The benchmark's baselines: one script each, a frozen dataclass whose fields are its settings.
+"""The baselines of the benchmark: frozen dataclasses whose fields are their settings, one file a method.
 
 Any of them is an agent: ``crystalgen benchmark run stability --agent benchmarks.baselines:BestOfN``.
 """
@@ -58,7 +58,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a baseline with its first use: random play needs no network."""
+    """Import a baseline with its first use: the random policy needs no network."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

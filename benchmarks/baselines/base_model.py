@@ -1,4 +1,4 @@
-"""The base model as it is: what pretraining on known crystals can do without a reward."""
+"""The base model without fine-tuning: what pre-training on known crystals achieves without a reward."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ from benchmarks.harness.session import Session
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Draws from the pretrained CrystalFormer under the task's constraints.
+    """Samples from the pre-trained CrystalFormer under the task's constraints.
 
-    It does not learn, and draws until the budget is spent, so that it has a learning curve to be compared with.
+    It does not learn. It samples until the budget is spent, so that its learning curve can be compared with others.
 
     Attributes:
-        model: the base model: ``"mp20"``, which ships with the package, or a path.
-        batch_size: crystals that the oracle is asked about at a time.
-        device: such as ``"cuda"``; ``"auto"`` is a GPU where there is one.
+        model: Base model: ``"mp20"``, which ships with the package, or a path.
+        batch_size: Crystals per oracle query.
+        device: Device such as ``"cuda"``; ``"auto"`` takes a GPU if there is one.
     """
 
     model: str = "mp20"
@@ -27,12 +27,12 @@ class BaseModel:
     device: str = "auto"
 
     def train(self, session: Session) -> ModelSampler:
-        """Spend the budget, and return what draws."""
+        """Spend the budget and return the sampler."""
         sampler = ModelSampler(load_model(self.model, self.device), session.task)
         spend(session, sampler, self.batch_size)
         return sampler
 
 
 def load_model(name_or_path: str, device: str) -> CrystalFormer:
-    """Return a trained model on a device."""
+    """Return a pre-trained model on a device."""
     return CrystalFormer.from_pretrained(name_or_path).to(get_device(device))

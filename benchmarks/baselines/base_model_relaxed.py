@@ -1,4 +1,4 @@
-"""The base model with relaxation: its crystals, brought to a nearby minimum of CHGNet's energy."""
+"""The base model with relaxation: its samples, relaxed to a nearby minimum of CHGNet's energy."""
 
 from dataclasses import dataclass
 
@@ -13,27 +13,27 @@ from benchmarks.harness.session import Session
 from crystal_env.crystal import CrystalBatch
 from rewards.relaxation.relax import Relaxation
 
-_LEARNING = 1  # tells the random numbers of spending from others of the same seed
+_LEARNING = 1  # separates the random numbers of spending from others of the same seed
 
 
 @dataclass(frozen=True)
 class BaseModelRelaxed:
-    """Draws from the base model and relaxes what it has drawn by CHGNet, the symmetry kept.
+    """Samples from the base model and relaxes the samples with CHGNet, symmetry preserved.
 
-    A relaxation asks the potential once a step, and where the potential is the oracle this is help that others do not
-    have. While the budget is spent, every crystal is therefore charged ``steps + 1`` calls: no more than
-    ``budget // (steps + 1)`` crystals are drawn, relaxed and scored. What is drawn for the score is relaxed too, which
-    no meter sees (`RelaxedSampler.evaluations` counts it): read the result as what relaxation adds, not as an entry of
+    A relaxation evaluates the potential once a step, which other baselines cannot do where the potential is the
+    oracle. While the budget is spent, a crystal is therefore charged ``steps + 1`` calls: at most
+    ``budget // (steps + 1)`` crystals are sampled, relaxed and scored. Samples for the score are relaxed too, outside
+    the budget (`RelaxedSampler.evaluations` counts them): read the result as what relaxation adds, not as an entry of
     the same budget.
 
-    A crystal whose relaxation leaves the space group that was requested, or the task's constraints, stays as drawn.
+    A crystal whose relaxation leaves the requested space group or the task's constraints stays unrelaxed.
 
     Attributes:
-        model: the base model: ``"mp20"``, which ships with the package, or a path.
-        steps: most steps of a relaxation.
-        fmax: convergence in eV/Å.
-        batch_size: crystals that are drawn and relaxed at a time.
-        device: such as ``"cuda"``; ``"auto"`` is a GPU where there is one. CHGNet stays on the CPU.
+        model: Base model: ``"mp20"``, which ships with the package, or a path.
+        steps: Maximum steps of a relaxation.
+        fmax: Force at convergence in eV/Å.
+        batch_size: Crystals sampled and relaxed in parallel.
+        device: Device such as ``"cuda"``; ``"auto"`` takes a GPU if there is one. CHGNet stays on the CPU.
     """
 
     model: str = "mp20"
@@ -43,7 +43,7 @@ class BaseModelRelaxed:
     device: str = "auto"
 
     def train(self, session: Session) -> "RelaxedSampler":
-        """Spend the budget, relaxation included, and return what draws."""
+        """Spend the budget, relaxations included, and return the sampler."""
         relaxation = Relaxation(steps=self.steps, fmax=self.fmax)
         sampler = RelaxedSampler(ModelSampler(load_model(self.model, self.device), session.task), relaxation, session)
         rng = np.random.default_rng([session.seed, _LEARNING])
@@ -54,10 +54,10 @@ class BaseModelRelaxed:
 
 
 class RelaxedSampler:
-    """Draws and relaxes.
+    """Samples and relaxes.
 
     Attributes:
-        evaluations: structures whose forces the potential was asked for so far.
+        evaluations: force evaluations so far.
     """
 
     def __init__(self, sampler: ModelSampler, relaxation: Relaxation, session: Session) -> None:
@@ -65,9 +65,9 @@ class RelaxedSampler:
 
     def sample(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
         """Return a crystal for each of the space groups (N,)."""
-        drawn = self.sampler.sample(space_groups, seed)
-        (relaxed, failures), paths = self.relaxation.with_paths(drawn)
+        crystals = self.sampler.sample(space_groups, seed)
+        (relaxed, failures), paths = self.relaxation.with_paths(crystals)
         self.evaluations += int((paths.steps + 1).sum())
         fits = np.array([failure is None for failure in failures], bool) & (space_groups == relaxed.G)
         fits[fits] = keeps(relaxed[fits], self.task)
-        return CrystalBatch.concatenate([drawn, relaxed])[np.arange(len(drawn)) + len(drawn) * fits]
+        return CrystalBatch.concatenate([crystals, relaxed])[np.arange(len(crystals)) + len(crystals) * fits]

@@ -1,4 +1,4 @@
-"""Best of n: what drawing more can do without learning."""
+"""Best of n: what more samples achieve without learning."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from benchmarks.harness.session import Session
 
 @dataclass(frozen=True)
 class BestOfN:
-    """Draws from the base model until the budget is spent, and keeps the best of each space group.
+    """Samples from the base model until the budget is spent, and returns the best of each space group.
 
-    n is the budget over the number of crystals that are drawn for the score, 20 in most tasks. It pays n calls of the
-    oracle for each of these, where an agent that has learned pays none.
+    n is the budget over the number of crystals that are sampled for the score, 20 in most tasks. Each of these costs
+    n calls of the oracle; those of an agent that has learned cost none.
 
     Attributes:
-        model: the base model: ``"mp20"``, which ships with the package, or a path.
-        batch_size: crystals that the oracle is asked about at a time.
-        device: such as ``"cuda"``; ``"auto"`` is a GPU where there is one.
+        model: Base model: ``"mp20"``, which ships with the package, or a path.
+        batch_size: Crystals per oracle query.
+        device: Device such as ``"cuda"``; ``"auto"`` takes a GPU if there is one.
     """
 
     model: str = "mp20"
@@ -26,7 +26,7 @@ class BestOfN:
     device: str = "auto"
 
     def train(self, session: Session) -> BestSeen:
-        """Spend the budget, and return what draws."""
+        """Spend the budget and return the best seen."""
         sampler = ModelSampler(load_model(self.model, self.device), session.task)
         spend(session, sampler, self.batch_size)
         return BestSeen(session, sampler)

@@ -1,4 +1,4 @@
-"""Element substitution: known crystals whose elements are exchanged by those that take their places elsewhere."""
+"""Element substitution: known crystals whose elements are exchanged for similar ones."""
 
 from dataclasses import dataclass
 
@@ -18,18 +18,18 @@ _TINY = 1e-9  # weight of an exchange that is allowed and was never seen
 
 @dataclass(frozen=True)
 class ElementSubstitution:
-    """Exchanges elements of known crystals by similar ones: how materials were sought before there were models.
+    """Exchanges elements of known crystals for similar ones: the search for materials before generative models.
 
-    Similar is what known crystals show in each other's places (`TrainingSet.substitutes`). The cell is scaled to the
-    volume of the new atoms. What does not meet the task's constraints is tried again with another known crystal; where
-    none fits, as for some formulas, the marginal sampler draws. The budget is spent on such crystals, and what is
-    drawn in the end are the best of them.
+    Elements are similar if known crystals show them on each other's sites (`TrainingSet.substitutes`). The cell is
+    scaled to the volume of the new atoms. A crystal that violates the task's constraints is replaced by another try;
+    where none fits, as for some formulas, the marginal sampler takes over. The budget is spent on such crystals, and
+    the best of them are returned.
 
     Attributes:
-        training_set: known crystals: a file, also one in the folder $CRYSTALGEN_DATA.
-        changed: probability that an element is exchanged; one of a crystal always is.
-        tries: known crystals that are tried for one new one.
-        batch_size: crystals that the oracle is asked about at a time.
+        training_set: File of known crystals, or the name of one in the folder $CRYSTALGEN_DATA.
+        changed: Probability that an element is exchanged; at least one per crystal is.
+        tries: Known crystals that are tried per new crystal.
+        batch_size: Crystals per oracle query.
     """
 
     training_set: str = TRAINING_SET
@@ -38,7 +38,7 @@ class ElementSubstitution:
     batch_size: int = 128
 
     def train(self, session: Session) -> BestSeen:
-        """Spend the budget, and return what draws."""
+        """Spend the budget and return the sampler."""
         known = load_training_set(self.training_set)
         sampler = Substitution(known, grammar_of(session.task), self.changed, self.tries)
         spend(session, sampler, self.batch_size)
@@ -46,7 +46,7 @@ class ElementSubstitution:
 
 
 class Substitution:
-    """Draws known crystals with other elements, under a grammar."""
+    """Samples known crystals with other elements, under a grammar."""
 
     def __init__(self, known: TrainingSet, grammar: Grammar, changed: float = 0.5, tries: int = 10) -> None:
         self.known, self.grammar, self.changed, self.tries = known, grammar, changed, tries
@@ -99,7 +99,7 @@ class Substitution:
     def _prototypes(
         self, groups: NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], CrystalBatch]:
-        """Draw known crystals for those of the space groups (N,) that have any; return which these are, and them."""
+        """Sample known crystals for the space groups (N,) that have any; return rows (n,) and crystals (n,)."""
         rows = np.full(len(groups), -1)
         for group in np.unique(groups):
             pool, at = self._pool[self.known.crystals.G[self._pool] == group], np.flatnonzero(groups == group)
@@ -110,7 +110,7 @@ class Substitution:
 
 
 class _Exchange:
-    """Which element stands for which in crystals under substitution: the same at all sites, and two stay two."""
+    """The map from old to new elements of each crystal: the same at all its sites, and injective."""
 
     def __init__(self, sampler: Substitution, prototypes: CrystalBatch, rng: np.random.Generator) -> None:
         self.substitutes, self.formula = sampler.known.substitutes, sampler.formula
@@ -123,17 +123,17 @@ class _Exchange:
         self.taken = np.zeros(present.shape, bool)
 
     def weights(self, rows: NDArray[np.int64], old: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return weights (n, 118) of what may stand for elements (n,) in some rows (n,)."""
+        """Return weights (n, 118) of the substitutes of elements (n,) in some rows (n,)."""
         same = np.eye(N_ELEMENTS + 1)
         likely = np.where(self.changes[rows, old, None], self.substitutes[old], same[old]) + _TINY
         likely[self.taken[rows]] = 0
-        if self.formula.any():  # an element stands for one that is as frequent
+        if self.formula.any():  # an element is exchanged for one that is as frequent
             likely *= self.amounts[rows, old, None] == self.formula
         settled = self.settled[rows, old]
         return np.where(settled[:, None] > 0, same[settled], likely)[:, 1:]
 
     def settle(self, rows: NDArray[np.int64], old: NDArray[np.int64], new: NDArray[np.int64]) -> None:
-        """Note what stands for elements (n,) from now on."""
+        """Fix the substitutes of elements (n,) in some rows (n,)."""
         self.settled[rows, old] = new
         self.taken[rows, new] = True
 

@@ -1,4 +1,4 @@
-"""A genetic algorithm on crystals: the best of each space group are changed at random, and the better ones stay."""
+"""A genetic algorithm: the best crystals of each space group are mutated, and the better ones survive."""
 
 from dataclasses import dataclass
 
@@ -15,27 +15,27 @@ from crystal_env.geometry import representatives
 from crystal_env.grammar.feasibility import Grammar
 from crystal_env.wyckoff import N_ELEMENTS, tables
 
-_PATIENCE = 50  # generations without a new crystal, after which nothing new is to be expected
+_PATIENCE = 50  # generations in a row without a new crystal, after which the search ends
 
 
 @dataclass(frozen=True)
 class GeneticAlgorithm:
-    """Breeds crystals, in each space group by itself, from known crystals with exchanged elements.
+    """Evolves crystals within each space group, starting from known crystals with exchanged elements.
 
-    A child is a parent with one change: an element becomes another one or one of a second parent, two sites exchange
-    their elements, or the lattice or the coordinates are drawn anew around where they are. Parents are any of the best
-    ``parents`` of the space group among all crystals so far; where there is none, and for a share of each generation,
-    known crystals with exchanged elements take part (`ElementSubstitution`). Children that do not meet the task's
-    constraints are made again. What is drawn in the end are the best crystals met.
+    A child is a parent with one change: an element is replaced by another one or by one of a second parent, two sites
+    swap their elements, or lattice or coordinates are perturbed. Parents are sampled from the best ``parents`` crystals
+    of the space group so far; where there is none, and for a fraction of each generation, known crystals with exchanged
+    elements are added (`ElementSubstitution`). Children that violate the task's constraints are replaced. The best
+    crystals found are returned.
 
     Attributes:
-        training_set: known crystals: a file, also one in the folder $CRYSTALGEN_DATA.
-        generations: that the budget is shared out to.
-        parents: best crystals of a space group that breed.
-        fresh: share of each generation that has no parent.
-        strain: standard deviation of the logarithm of a lattice length, and of an angle in radians.
-        shift: standard deviation of a coordinate's change, in fractions of an axis.
-        tries: times that a child is made before a crystal without parents takes its place.
+        training_set: File of known crystals, or the name of one in the folder $CRYSTALGEN_DATA.
+        generations: Generations that the budget is split into.
+        parents: Number of best crystals of a space group that are parents.
+        fresh: Fraction of each generation that has no parent.
+        strain: Standard deviation of the logarithm of a lattice length, and of an angle in radians.
+        shift: Standard deviation of a coordinate's change, in fractions of an axis.
+        tries: Tries per child before a crystal without parents replaces it.
     """
 
     training_set: str = TRAINING_SET
@@ -47,7 +47,7 @@ class GeneticAlgorithm:
     tries: int = 10
 
     def train(self, session: Session) -> BestSeen:
-        """Spend the budget, and return what draws."""
+        """Spend the budget and return the sampler."""
         known, grammar = load_training_set(self.training_set), grammar_of(session.task)
         newcomers = Substitution(known, grammar)
         breeding = Breeding(self, session, known, newcomers, np.random.default_rng(session.seed))
@@ -60,7 +60,7 @@ class GeneticAlgorithm:
 
 
 class Breeding:
-    """Makes new crystals from those that the oracle was asked about."""
+    """Makes new crystals from those that the oracle was queried for."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Breeding:
         return CrystalBatch.concatenate(parts)[place]
 
     def children(self, parents: CrystalBatch, mates: CrystalBatch) -> CrystalBatch:
-        """Return the parents (N,) with one change each."""
+        """Return the parents (N,), each with one change."""
         children, kind = parents[np.arange(len(parents))], self.rng.integers(5, size=len(parents))
         site = self._sites(parents)
         old = parents.A[np.arange(len(parents)), site]
@@ -118,7 +118,7 @@ class Breeding:
         crystals.XYZ[rows, site[rows]] = representatives(G, W, moved - np.floor(moved)) % 1.0
 
     def _strained(self, crystals: CrystalBatch, rows: NDArray[np.int64]) -> CrystalBatch:
-        """Return crystals with other lattices in some rows (n,); one that would not be possible stays as it is."""
+        """Return crystals with other lattices in some rows (n,); an impossible one stays unchanged."""
         from agents.supervised.training_data import impossible
 
         T, G = tables(), crystals.G[rows]
@@ -135,14 +135,14 @@ class Breeding:
         return strained
 
     def _best(self) -> NDArray[np.int64]:
-        """Return the rows of the crystals that could be scored, the best first."""
+        """Return the rows of the scored crystals, the best first."""
         result = self.session.oracle.result()
         scored = result.scored
         best = np.argsort(-result.total, kind="stable")
         return best[scored[best]]
 
     def _parents(self, groups: NDArray[np.int64], best: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Draw rows (N,) among the best of the space groups (N,), -1 where there is none."""
+        """Sample rows (N,) among the best of the space groups (N,), -1 where there is none."""
         G, rows = self.session.oracle.crystals.G[best], np.full(len(groups), -1)
         for group in np.unique(groups):
             pool, at = best[group == G][: self.settings.parents], np.flatnonzero(groups == group)
@@ -151,12 +151,12 @@ class Breeding:
         return rows
 
     def _sites(self, crystals: CrystalBatch) -> NDArray[np.int64]:
-        """Draw a site (N,) of each crystal."""
+        """Sample a site (N,) of each crystal."""
         return (self.rng.random(len(crystals)) * crystals.n_sites()).astype(np.int64)
 
 
 def _replace(crystals: CrystalBatch, rows: NDArray[np.int64], old: NDArray[np.int64], new: NDArray[np.int64]) -> None:
-    """Put elements ``new`` (n,) in the place of ``old`` (N,)[rows] at all sites of some rows (n,)."""
+    """Replace elements ``old`` (N,)[rows] by ``new`` (n,) at all sites of some rows (n,)."""
     A = crystals.A[rows]
     crystals.A[rows] = np.where(old[rows, None] == A, new[:, None], A)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from agents.klppo.losses import Baseline
-from benchmarks.baselines.search import iteration_size, unit
+from benchmarks.baselines.search import iteration_size, range_width
 from benchmarks.harness.model_agent import ModelSampler
 from benchmarks.harness.session import Session
 
@@ -57,11 +57,11 @@ class KLPPOPaper:
 
         task, oracle = session.task, session.oracle
         low, high = task.range
-        margin = None if self.margin is None else self.margin * unit(task)
+        margin = None if self.margin is None else self.margin * range_width(task)
         agent = KLPPO(
             "CrystalFormerPolicy",
             session.make_vec(1, action_mode="continuous"),
-            tau=self.tau * unit(task),
+            tau=self.tau * range_width(task),
             batch_size=iteration_size(task, self.batch_size, self.iterations),
             n_epochs=self.n_epochs,
             clip_range=self.clip_range,

@@ -1,4 +1,4 @@
-"""Marginal sampler: tokens as frequent as in known crystals of the space group, each without regard to the others."""
+"""Marginal sampler: tokens with their frequencies in known crystals of the space group, nearly independent."""
 
 from dataclasses import dataclass
 
@@ -19,17 +19,17 @@ _TINY = 1e-9  # weight of what is allowed and was never seen
 
 @dataclass(frozen=True)
 class MarginalSampler:
-    """Draws letters, elements and lattices by how often known crystals of the space group have them.
+    """Samples letters, elements and lattices with their frequencies in known crystals of the space group.
 
-    A letter, or the end, depends on the letter before it, an element on the group alone; masks enforce the task's
+    A letter (or STOP) depends on the letter before it, an element on the group alone; masks enforce the task's
     constraints. Coordinates are uniform. The lattice is that of a random known crystal of the group, scaled to the
-    volume of the atoms. It does not learn, and draws until the budget is spent.
+    volume of the atoms. It does not learn, and samples until the budget is spent.
 
     Attributes:
-        training_set: known crystals: a file, also one in the folder $CRYSTALGEN_DATA.
-        smoothing: weight, in crystals of the group, of what is common in all groups: letters wherever they stand in the
-            group, elements in any group.
-        batch_size: crystals that the oracle is asked about at a time.
+        training_set: File of known crystals, or the name of one in the folder $CRYSTALGEN_DATA.
+        smoothing: Weight, in crystals of the group, of the frequencies of letters at any position and of elements in
+            any group.
+        batch_size: Crystals per oracle query.
     """
 
     training_set: str = TRAINING_SET
@@ -37,14 +37,14 @@ class MarginalSampler:
     batch_size: int = 128
 
     def train(self, session: Session) -> "TokenMarginals":
-        """Spend the budget, and return what draws."""
+        """Spend the budget and return the sampler."""
         sampler = TokenMarginals(load_training_set(self.training_set), grammar_of(session.task), self.smoothing)
         spend(session, sampler, self.batch_size)
         return sampler
 
 
 class TokenMarginals:
-    """Draws from marginals under a grammar."""
+    """Samples from the marginals under a grammar."""
 
     def __init__(self, known: TrainingSet, grammar: Grammar, smoothing: float = 1.0) -> None:
         self.known, self.grammar = known, grammar
@@ -64,7 +64,7 @@ class TokenMarginals:
         return self.known.fitted(crystals, self.known.lattices(space_groups, rng))
 
     def _symbols(self, states: CrystalStates, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw ids (n,) where letters or elements are to be decided, 0 elsewhere."""
+        """Sample ids (n,) where letters or elements are to be decided, 0 elsewhere."""
         symbols, phase = np.zeros(len(rows), np.int64), states.phase[rows]
         at = rows[phase == Phase.LETTER]
         before = np.where(states.site[at] > 0, states.site_of(at, np.maximum(states.site[at] - 1, 0))[0], 0)

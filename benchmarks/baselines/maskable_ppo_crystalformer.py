@@ -1,4 +1,4 @@
-"""MaskablePPO with the base model as policy: reinforcement decision by decision, by a library everyone has."""
+"""MaskablePPO with the base model as its policy: reinforcement decision by decision, with a standard library."""
 
 from dataclasses import dataclass
 
@@ -11,28 +11,27 @@ from agents.training.micro_batches import micro_batches
 from benchmarks.baselines.masked_ppo import learn
 from benchmarks.harness.session import Session
 
-_TOKENS = 100_000  # of a part: no limit but that of the batch
+_TOKENS = 100_000  # per micro-batch: larger than any batch
 
 
 @dataclass(frozen=True)
 class MaskablePPOCrystalFormer:
-    """sb3-contrib's MaskablePPO with `agents.CrystalFormerPolicy`, which begins as the base model.
+    """sb3-contrib's MaskablePPO with `agents.CrystalFormerPolicy`, initialised with the base model.
 
-    Each decision is learned from by itself, with a pass over all that came before it: on a CPU this takes several times
-    as long as `KLPPOPaper`, which passes over a crystal once.
+    Every decision is a training example of its own, with a forward pass over all decisions before it: on a CPU this
+    takes several times as long as `KLPPOPaper`, which passes over a crystal once.
 
     Attributes:
-        model: the base model: ``"mp20"``, which ships with the package, or a path.
-        bins: numeric bins of the environment.
-        num_envs: episodes side by side.
-        n_steps: decisions of each between updates.
-        batch_size: decisions of an optimiser step.
-        n_epochs: passes over the decisions of an update.
-        learning_rate: of Adam.
-        gamma: discount.
-        gae_lambda: of the advantages.
-        target_kl: divergence of an update in nats at which its passes end.
-        device: such as ``"cuda"``; ``"auto"`` is a GPU where there is one.
+        model: Base model: ``"mp20"``, which ships with the package, or a path.
+        bins: Numeric bins of the environment.
+        num_envs: Episodes in parallel.
+        n_steps: Decisions of each environment between updates.
+        batch_size: Decisions in an optimiser step.
+        n_epochs: Passes over the decisions of an update.
+        learning_rate: Adam learning rate.
+        gamma: Discount factor.
+        gae_lambda: Lambda of generalised advantage estimation.
+        device: Device such as ``"cuda"``; ``"auto"`` takes a GPU if there is one.
     """
 
     model: str = "mp20"
@@ -44,17 +43,16 @@ class MaskablePPOCrystalFormer:
     learning_rate: float = 1e-4
     gamma: float = 1.0
     gae_lambda: float = 1.0
-    target_kl: float | None = None
     device: str = "auto"
 
     def train(self, session: Session) -> MaskablePPO:
-        """Spend the budget, and return what has learned."""
+        """Spend the budget and return the trained agent."""
         return learn(
             session,
             self.bins,
             self.num_envs,
             lambda env: MaskablePPO(
-                PartedPolicy,
+                MicroBatchedPolicy,
                 env,
                 n_steps=self.n_steps,
                 batch_size=self.batch_size,
@@ -62,7 +60,6 @@ class MaskablePPOCrystalFormer:
                 learning_rate=self.learning_rate,
                 gamma=self.gamma,
                 gae_lambda=self.gae_lambda,
-                target_kl=self.target_kl,
                 policy_kwargs={"model": self.model},
                 seed=session.seed,
                 device=self.device,
@@ -70,8 +67,8 @@ class MaskablePPOCrystalFormer:
         )
 
 
-class PartedPolicy(CrystalFormerPolicy):
-    """The policy, with batches of an update cut into parts of similar length: the same numbers with less padding."""
+class MicroBatchedPolicy(CrystalFormerPolicy):
+    """The policy with batches split into prefixes of similar length: the same numbers with less padding."""
 
     def evaluate_actions(
         self, obs: Tensor, actions: Tensor, action_masks: Tensor | None = None
@@ -81,7 +78,9 @@ class PartedPolicy(CrystalFormerPolicy):
         parts = [torch.from_numpy(part).to(obs.device) for part in micro_batches(length // 3, _TOKENS)]
         masks = None if action_masks is None else torch.as_tensor(action_masks, device=obs.device).view(len(obs), -1)
         results = [
-            super(PartedPolicy, self).evaluate_actions(obs[part], actions[part], None if masks is None else masks[part])
+            super(MicroBatchedPolicy, self).evaluate_actions(
+                obs[part], actions[part], None if masks is None else masks[part]
+            )
             for part in parts
         ]
         back = torch.cat(parts).argsort()

@@ -1,4 +1,4 @@
-"""MaskablePPO with a plain network, from scratch: what reinforcement learning does without knowing any crystal."""
+"""MaskablePPO with an MLP, from scratch: reinforcement learning without knowledge of known crystals."""
 
 from dataclasses import dataclass
 
@@ -11,22 +11,22 @@ from benchmarks.harness.session import Session
 
 @dataclass(frozen=True)
 class MaskablePPOMLP:
-    """sb3-contrib's MaskablePPO on embedded tokens, two hidden layers each for policy and value.
+    """sb3-contrib's MaskablePPO on embedded tokens, with two hidden layers each for policy and value.
 
     The environment is the coarse one: with 48 bins there are 194 ids instead of 1,106.
 
     Attributes:
-        bins: numeric bins of the environment.
-        num_envs: episodes side by side.
-        n_steps: decisions of each between updates.
-        batch_size: decisions of an optimiser step.
-        n_epochs: passes over the decisions of an update.
-        learning_rate: of Adam.
-        gamma: discount.
-        ent_coef: weight of the entropy.
-        embed_size: length of the embedding of a token.
-        hidden: widths of the hidden layers.
-        device: such as ``"cuda"``; small networks are fastest on the CPU.
+        bins: Numeric bins of the environment.
+        num_envs: Episodes in parallel.
+        n_steps: Decisions of each environment between updates.
+        batch_size: Decisions in an optimiser step.
+        n_epochs: Passes over the decisions of an update.
+        learning_rate: Adam learning rate.
+        gamma: Discount factor.
+        ent_coef: Entropy coefficient.
+        embed_size: Length of a token embedding.
+        hidden: Sizes of the hidden layers.
+        device: Device such as ``"cuda"``; small networks are fastest on the CPU.
     """
 
     bins: int = 48
@@ -42,7 +42,7 @@ class MaskablePPOMLP:
     device: str = "cpu"
 
     def train(self, session: Session) -> MaskablePPO:
-        """Spend the budget, and return what has learned."""
+        """Spend the budget and return the trained agent."""
         return learn(
             session,
             self.bins,

@@ -1,4 +1,4 @@
-"""Random play: every decision is any of those allowed, with the same probability."""
+"""Random policy: every allowed action has the same probability."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 from benchmarks.harness.session import Session
 from crystal_env import sample_masked
 
-_PATIENCE = 20  # times the budget that crystals are asked for, repeated ones included
+_PATIENCE = 20  # times the budget that crystals are queried, repeats included
 
 
 @dataclass(frozen=True)
 class RandomPolicy:
-    """Plays at random: the floor of every task.
+    """Acts at random: the floor of every task.
 
-    It does not learn. It plays until the budget is spent, so that it has a learning curve to be compared with.
+    It does not learn. It acts until the budget is spent, so that its learning curve can be compared with others.
 
     Attributes:
-        num_envs: episodes side by side.
-        bins: numeric bins of the environment.
+        num_envs: Episodes in parallel.
+        bins: Numeric bins of the environment.
     """
 
     num_envs: int = 256
     bins: int = 960
 
     def train(self, session: Session) -> "UniformPolicy":
-        """Spend the budget, and return what plays."""
+        """Spend the budget and return the policy."""
         sampler = UniformPolicy(self.bins, session.seed)
         env = session.make_vec(self.num_envs, bins=self.bins)
         observations, info = env.reset(seed=session.seed)
@@ -37,10 +37,10 @@ class RandomPolicy:
 
 
 class UniformPolicy:
-    """Draws from the masks.
+    """Samples uniformly from the allowed actions.
 
     Attributes:
-        env_kwargs: of the environment that it plays.
+        env_kwargs: arguments of the environment that it acts in.
     """
 
     def __init__(self, bins: int, seed: int) -> None:
@@ -48,7 +48,7 @@ class UniformPolicy:
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Start the random numbers anew."""
+        """Reset the random numbers."""
         self._rng = np.random.default_rng(seed)
 
     def act(self, observations: NDArray[Any], masks: NDArray[np.bool_]) -> NDArray[np.int64]:

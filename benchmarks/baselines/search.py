@@ -1,4 +1,4 @@
-"""What baselines without gradients share: spending a budget, and drawing the best of what was found."""
+"""What baselines without gradients share: spending a budget, and returning the best crystals found."""
 
 from typing import Protocol
 
@@ -11,12 +11,12 @@ from crystal_env.crystal import CrystalBatch
 from crystal_env.grammar.constraints import constraints
 from crystal_env.grammar.feasibility import Grammar, compile_grammar
 
-_PATIENCE = 20  # batches without a new crystal, after which nothing new is to be expected
-_SPENDING = 1  # tells the random numbers of spending from others of the same seed
+_PATIENCE = 20  # batches in a row without a new crystal, after which a search ends
+_SPENDING = 1  # separates the random numbers of spending from others of the same seed
 
 
 class Sampler(Protocol):
-    """Draws crystals."""
+    """Samples crystals in given space groups."""
 
     def sample(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
         """Return a crystal for each of the space groups (N,)."""
@@ -29,10 +29,7 @@ def grammar_of(task: Task) -> Grammar:
 
 
 def spend(session: Session, sampler: Sampler, batch_size: int) -> None:
-    """Ask the oracle about what a sampler draws until its calls are spent, or nothing new comes any more.
-
-    Space groups are those that the task draws.
-    """
+    """Query the oracle for samples until the budget is spent or no new crystal comes; the task gives space groups."""
     rng, grammar, idle = np.random.default_rng([session.seed, _SPENDING]), grammar_of(session.task), 0
     while not session.oracle.spent and idle < _PATIENCE:
         calls = session.oracle.calls
@@ -41,14 +38,14 @@ def spend(session: Session, sampler: Sampler, batch_size: int) -> None:
 
 
 class BestSeen:
-    """Draws the best crystals that the oracle was asked about, each once, in the space groups that are requested.
+    """Returns the best crystals that the oracle was queried for, each once, in the requested space groups.
 
-    Of crystals that share letters and elements (`Crystal.key`) the best comes first, the others when each of these has
-    come. What could not be scored does not come. Groups of which there are not enough are filled up by another sampler.
+    Of crystals with the same letters and elements (`Crystal.key`) the best comes first, the others after all best ones.
+    Failed crystals are left out. Groups without enough crystals are filled up by another sampler.
 
     Args:
-        session: what was asked is in its oracle.
-        others: draws what is missing.
+        session: its oracle holds the crystals.
+        others: samples the missing crystals.
     """
 
     def __init__(self, session: Session, others: Sampler) -> None:
@@ -70,7 +67,7 @@ class BestSeen:
         return CrystalBatch.concatenate([self.crystals, fresh])[chosen]
 
     def _best_of(self, rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-        """Return up to ``size`` of some rows that are sorted, those with a key of their own before all others."""
+        """Return up to ``size`` of sorted rows, the first one of every key before all others."""
         seen: set[str] = set()
         first: list[int] = []
         again: list[int] = []
@@ -83,26 +80,26 @@ class BestSeen:
         return np.array((first + again)[:size], np.int64)
 
 
-def best_of_groups(session: Session, share: float) -> CrystalBatch:
-    """Return the best crystals of each space group that the oracle was asked about.
+def best_of_groups(session: Session, fraction: float) -> CrystalBatch:
+    """Return the best crystals of each space group that the oracle was queried for.
 
-    Groups are given, not chosen: the best of all would teach an agent which groups are easy. Of a group with fewer than
-    ``1 / share`` crystals there is none.
+    Groups are given, not chosen: the best of all would teach an agent which groups are easy. A group with fewer than
+    ``1 / fraction`` crystals has none.
     """
     result, crystals = session.oracle.result(), session.oracle.crystals
     order = np.lexsort((-result.total, crystals.G))
     G = crystals.G[order]
     rank = np.arange(len(G)) - np.searchsorted(G, G)
     size = np.searchsorted(G, G, side="right") - np.searchsorted(G, G)
-    rows = order[rank + 1 <= share * size]
-    return crystals[rows[[result.failures[row] is None for row in rows]]]
+    rows = order[rank + 1 <= fraction * size]
+    return crystals[rows[result.scored[rows]]]
 
 
-def unit(task: Task) -> float:
-    """Return the width of the range of totals that a task counts as 0 to 1: 1.2 eV/atom for stability."""
+def range_width(task: Task) -> float:
+    """Return the width of the range of rewards that a task counts as 0 to 1: 1.2 eV/atom for stability."""
     return task.range[1] - task.range[0]
 
 
-def iteration_size(task: Task, most: int, iterations: int) -> int:
-    """Return how many crystals an iteration draws, so that the budget has at least so many iterations."""
-    return max(2, min(most, task.budget // iterations))
+def iteration_size(task: Task, largest: int, iterations: int) -> int:
+    """Return the largest number of crystals per iteration that leaves the budget so many iterations."""
+    return max(2, min(largest, task.budget // iterations))

@@ -1,4 +1,4 @@
-"""What the baselines know of known crystals: their letters, elements, lattices, and who stands in whose place."""
+"""Statistics of known crystals for the baselines: letters, elements, lattices, and substitutions of elements."""
 
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -10,24 +10,24 @@ from scipy.optimize import nnls
 from agents.supervised.training_data import impossible
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import data_folder, load_crystals
+from crystal_env.encoding import LENGTH_BOUNDS
 from crystal_env.errors import InputError
-from crystal_env.vocabulary import LENGTH_BOUNDS
 from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS, tables
 
 TRAINING_SET = "mp20_train.csv.gz"
 """The file of known crystals, in the folder $CRYSTALGEN_DATA."""
 
-_LEAST_VOLUME = 3.0  # Å^3 an atom
+_MIN_VOLUME = 3.0  # Å^3 an atom
 
 
 class TrainingSet:
     """Known crystals and their statistics.
 
     Args:
-        crystals: B of them.
+        crystals: B crystals.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there are none.
     """
 
     def __init__(self, crystals: CrystalBatch) -> None:
@@ -41,7 +41,7 @@ class TrainingSet:
 
     @cached_property
     def letters(self) -> NDArray[np.int64]:
-        """How often letters follow others (231, 28, 28): group, letter before (0 = none), letter (0 = STOP)."""
+        """Counts of letters (231, 28, 28): space group, letter before (0 = none), letter (0 = STOP)."""
         G, W = self.crystals.G, self.crystals.W
         before = np.concatenate([np.zeros((len(W), 1), np.int64), W[:, :-1]], axis=1)
         counts = np.zeros((N_GROUPS + 1, N_LETTERS, N_LETTERS), np.int64)
@@ -51,7 +51,7 @@ class TrainingSet:
 
     @cached_property
     def elements(self) -> NDArray[np.int64]:
-        """How many sites hold an element (231, 119), by space group."""
+        """Counts of sites with an element (231, 119), by space group."""
         counts = np.zeros((N_GROUPS + 1, N_ELEMENTS + 1), np.int64)
         np.add.at(counts, (self.crystals.G[:, None], self.crystals.A), 1)
         counts[:, 0] = 0
@@ -59,20 +59,20 @@ class TrainingSet:
 
     @cached_property
     def volumes(self) -> NDArray[np.float64]:
-        """Volumes (119,) in Å^3 of the atoms of the elements: a fit to the cells, the mean where there is none."""
-        shares = self.crystals.composition().astype(np.float64)
-        shares /= shares.sum(1, keepdims=True)
+        """Atomic volumes (119,) in Å^3 of the elements, fitted to the cells; the mean where there is no fit."""
+        fractions = self.crystals.composition().astype(np.float64)
+        fractions /= fractions.sum(1, keepdims=True)
         per_atom = self.crystals.volume_per_atom()
-        fitted = nnls(shares, per_atom)[0]
-        return np.where(fitted > _LEAST_VOLUME, fitted, per_atom.mean())
+        fitted = nnls(fractions, per_atom)[0]
+        return np.where(fitted > _MIN_VOLUME, fitted, per_atom.mean())
 
     @cached_property
     def substitutes(self) -> NDArray[np.float64]:
-        """Probabilities (119, 119) that an element, in its row, is exchanged by each of the others.
+        """Probabilities (119, 119) that an element (row) is exchanged for another one (column).
 
-        They come from pairs of crystals that differ in one element only: same space group, same letters, same elements
-        but for one (after Hautier et al., Inorg. Chem. 50, 656 (2011), without their oxidation states). A row is 0
-        where no such pair is known.
+        They are counted over pairs of crystals with the same space group and letters that differ in one element (after
+        Hautier et al., Inorg. Chem. 50, 656 (2011), without their oxidation states). A row is 0 for elements without
+        such a pair.
         """
         counts = np.zeros((N_ELEMENTS + 1, N_ELEMENTS + 1))
         places: dict[tuple[int, bytes, bytes], set[int]] = {}
@@ -86,7 +86,7 @@ class TrainingSet:
         return counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
     def lattices(self, groups: NDArray[np.int64], rng: np.random.Generator) -> CrystalBatch:
-        """Draw crystals (N,) whose lattices the space groups (N,) can have, of the same group where there are any."""
+        """Sample crystals (N,) whose lattices the space groups (N,) can have, of the same group if there are any."""
         T, G = tables(), self.crystals.G
         rows = np.zeros(len(groups), np.int64)
         for group in np.unique(groups):
@@ -101,20 +101,20 @@ class TrainingSet:
         return self.crystals[rows]
 
     def fitted(self, crystals: CrystalBatch, models: CrystalBatch) -> CrystalBatch:
-        """Return crystals (B,) with the lattices of models (B,), whose volume is scaled by that of the atoms."""
+        """Return crystals (B,) with the lattices of models (B,), their volumes scaled by those of the atoms."""
         ratio = _atoms_volume(crystals, self.volumes) / _atoms_volume(models, self.volumes)
         L = models.L.copy()
-        least, most = (bound * np.cbrt(crystals.n_atoms()) for bound in LENGTH_BOUNDS)
-        L[:, :3] = np.clip(L[:, :3] * np.cbrt(ratio)[:, None], least[:, None], most[:, None])
+        shortest, longest = (bound * np.cbrt(crystals.n_atoms()) for bound in LENGTH_BOUNDS)
+        L[:, :3] = np.clip(L[:, :3] * np.cbrt(ratio)[:, None], shortest[:, None], longest[:, None])
         return CrystalBatch(crystals.G, crystals.W, crystals.A, crystals.XYZ, L)
 
 
 @lru_cache(maxsize=4)
 def load_training_set(path: str = TRAINING_SET) -> TrainingSet:
-    """Return the known crystals of a file that the environment could build; tokenising it takes a minute, once.
+    """Return the crystals of a file that the environment can build; encoding them takes a minute, once.
 
     Args:
-        path: what `crystal_env.load_crystals` takes, or the name of such a file in the folder $CRYSTALGEN_DATA.
+        path: a file that `crystal_env.load_crystals` reads, or the name of one in the folder $CRYSTALGEN_DATA.
 
     Raises:
         ValueError: if there is no such file, or no crystal in it.
@@ -127,7 +127,7 @@ def load_training_set(path: str = TRAINING_SET) -> TrainingSet:
 
 
 def choose(weights: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw one of the columns (n,) of weights (n, k), each row by itself."""
+    """Sample a column (n,) of weights (n, k) for each row."""
     cumulative = weights.cumsum(1)
     return (cumulative <= (rng.random(len(weights)) * cumulative[:, -1])[:, None]).sum(1)
 

@@ -141,7 +141,7 @@ def _of_batch(crystals: CrystalBatch, name: str, requested: NDArray[np.int64]) -
     failures = {}
     for row, crystal in enumerate(crystals):
         try:
-            check_crystal(crystal)
+            check_crystal(*crystal.arrays)
         except (ValueError, IndexError) as error:
             failures[row] = str(error)
     rows = np.array([row for row in range(len(crystals)) if row not in failures], np.int64)

@@ -16,8 +16,8 @@ from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import constraints
 from crystal_env.grammar.feasibility import compile_grammar
+from crystal_env.vocabulary import N_SYMBOLS
 
-_SYMBOLS = 146  # ids that are no bins
 _ARRAYS = ("G", "W", "A", "XYZ", "L")
 _EVALUATION = 1_000_003  # keeps the seeds of drawing apart from those of training
 
@@ -203,7 +203,7 @@ class _StockPlayer:
 
         n = getattr(model.action_space, "n", None)
         self.model = model
-        self.env_kwargs = {"bins": int(n) - _SYMBOLS} if n else {"action_mode": "continuous"}
+        self.env_kwargs = {"bins": int(n) - N_SYMBOLS} if n else {"action_mode": "continuous"}
         self._masked = "action_masks" in inspect.signature(model.predict).parameters
         self._seed = 0
 

@@ -1,4 +1,4 @@
-"""PPO in one file, in the manner of CleanRL: plain torch, and nothing between the reader and the algorithm.
+"""PPO in one file, in the style of CleanRL: plain torch, and nothing between the reader and the algorithm.
 
     python -m benchmarks.libraries.cleanrl_ppo --steps 200000 --seed 0
 
@@ -14,7 +14,7 @@ from torch.distributions import Categorical
 
 from benchmarks.harness.seeding import global_generators
 from benchmarks.harness.session import Session
-from benchmarks.libraries.common import MaskedPolicy, Settings, TokenNetwork, command, masked, tell
+from benchmarks.libraries.common import MaskedPolicy, Settings, TokenNetwork, command, masked, report_progress
 
 
 class Rollout(NamedTuple):
@@ -38,7 +38,7 @@ class Agent(nn.Module):
         self.critic = TokenNetwork(env.single_observation_space, 1)
 
     def policy(self, observations: Tensor, masks: Tensor) -> Categorical:
-        """Return the distribution of actions: what the masks forbid has probability 0."""
+        """Return the distribution of actions, in which forbidden ones have probability 0."""
         return Categorical(logits=masked(self.actor(observations), masks), validate_args=False)
 
     def value(self, observations: Tensor) -> Tensor:
@@ -48,12 +48,12 @@ class Agent(nn.Module):
 
 
 def agent(session: Session, **settings: Any) -> MaskedPolicy:
-    """Train in a session of the benchmark; settings are those of `common.Settings`."""
+    """Train in a session of the benchmark; settings are the fields of `common.Settings`."""
     return train(session, Settings(**settings))
 
 
 def train(session: Session, settings: Settings) -> MaskedPolicy:
-    """Return the policy that has learned."""
+    """Return the trained policy."""
     with global_generators(session.seed):
         env = session.make_vec(settings.num_envs, bins=settings.bins, invalid_action="raise")
         learner = Agent(env)
@@ -63,8 +63,8 @@ def train(session: Session, settings: Settings) -> MaskedPolicy:
         size = settings.num_envs * settings.num_steps
         for done in range(size, settings.steps + size, size):
             rollout, state = collect(env, learner, state, settings.num_steps)
-            tell(session, done, settings.steps, rollout.rewards[rollout.ended].tolist())
-            if session.oracle.spent:  # what came last has been refused, and is no lesson
+            report_progress(session, done, settings.steps, rollout.rewards[rollout.ended].tolist())
+            if session.oracle.spent:  # the last rewards were refused: they teach nothing
                 break
             update(learner, optimiser, rollout, learner.value(state[0]).detach(), settings)
     return MaskedPolicy(learner.actor, settings.bins, session.seed)
@@ -73,7 +73,7 @@ def train(session: Session, settings: Settings) -> MaskedPolicy:
 def collect(
     env: Any, learner: Agent, state: tuple[Tensor, Tensor], steps: int
 ) -> tuple[Rollout, tuple[Tensor, Tensor]]:
-    """Play so many steps in every environment; return them and the state that they end in."""
+    """Take so many steps in every environment; return them and the last observations and masks."""
     rows = []
     for _ in range(steps):
         observations, masks = state
@@ -99,9 +99,9 @@ def advantages(rollout: Rollout, last: Tensor, gamma: float, gae_lambda: float) 
     """
     result, following = torch.zeros_like(rollout.values), torch.zeros_like(last)
     for step in reversed(range(len(result))):
-        goes_on = 1 - rollout.ended[step].float()
-        difference = rollout.rewards[step] + gamma * last * goes_on - rollout.values[step]
-        following = difference + gamma * gae_lambda * following * goes_on
+        continues = 1 - rollout.ended[step].float()
+        difference = rollout.rewards[step] + gamma * last * continues - rollout.values[step]
+        following = difference + gamma * gae_lambda * following * continues
         result[step], last = following, rollout.values[step]
     return result
 
@@ -109,7 +109,7 @@ def advantages(rollout: Rollout, last: Tensor, gamma: float, gae_lambda: float) 
 def update(
     learner: Agent, optimiser: torch.optim.Optimizer, rollout: Rollout, last: Tensor, settings: Settings
 ) -> None:
-    """Improve the agent by what it has played."""
+    """Update the agent with a rollout."""
     advantage = advantages(rollout, last, settings.gamma, settings.gae_lambda)
     returns = (advantage + rollout.values).flatten()
     flat, advantage = Rollout(*(column.flatten(0, 1) for column in rollout)), advantage.flatten()
@@ -124,7 +124,7 @@ def update(
 
 
 def _loss(learner: Agent, part: Rollout, advantage: Tensor, returns: Tensor, settings: Settings) -> Tensor:
-    """Return what PPO minimises (Schulman et al., arXiv:1707.06347, Eq. 9) on a minibatch."""
+    """Return the loss of PPO (Schulman et al., arXiv:1707.06347, Eq. 9) on a minibatch."""
     policy = learner.policy(part.observations, part.masks)
     ratio = (policy.log_prob(part.actions) - part.log_probs).exp()
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)

@@ -1,4 +1,4 @@
-"""What the scripts share, whatever the library: a network for the observations, a policy, a command."""
+"""What the scripts share, whatever the library: settings, a network, a policy, a command."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,22 +29,22 @@ _MASKED = -1e9  # as a logit: the probability is exactly 0, and what is summed w
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set: of PPO, the same in all libraries.
+    """Settings of PPO, the same in all libraries.
 
     Attributes:
-        steps: decisions to learn from; learning ends before when the session's budget is spent.
-        bins: numeric bins of the environment.
-        num_envs: episodes side by side.
-        num_steps: decisions of each between updates.
-        epochs: passes over the decisions of an update.
-        minibatches: optimiser steps of a pass.
-        learning_rate: of Adam.
-        gamma: discount.
-        gae_lambda: of the generalised advantage estimate.
-        clip: how far the ratio of probabilities may leave 1.
-        entropy: weight of the entropy.
-        value: weight of the value loss.
-        max_grad_norm: longest gradient.
+        steps: Decisions to train on; training ends earlier when the session's budget is spent.
+        bins: Numeric bins of the environment.
+        num_envs: Episodes in parallel.
+        num_steps: Decisions of each environment between updates.
+        epochs: Passes over the decisions of an update.
+        minibatches: Optimiser steps in a pass.
+        learning_rate: Adam learning rate.
+        gamma: Discount factor.
+        gae_lambda: Lambda of generalised advantage estimation.
+        clip: Clipping range of the probability ratio.
+        entropy: Entropy coefficient.
+        value: Value loss coefficient.
+        max_grad_norm: Norm that longer gradients are clipped to.
     """
 
     steps: int = 200_000
@@ -63,7 +63,7 @@ class Settings:
 
 
 class TokenNetwork(nn.Module):
-    """The `token_body` with a linear layer behind.
+    """The `token_body` followed by a linear layer.
 
     Args:
         observation_space: the box of tokens of the discrete environment.
@@ -84,7 +84,7 @@ class TokenNetwork(nn.Module):
 
 
 def token_body(observation_space: spaces.Box) -> nn.Sequential:
-    """Return what embeds every number of an observation (B, T) and makes features (B, `HIDDEN`) of them.
+    """Return a network from observations (B, T), whose numbers are embedded, to features (B, `HIDDEN`).
 
     The numbers are names (of a space group, a phase, an element, a bin), not quantities: to a network that takes them
     as quantities, silicon is the mean of hydrogen and cobalt.
@@ -95,15 +95,15 @@ def token_body(observation_space: spaces.Box) -> nn.Sequential:
 
 
 class MaskedPolicy:
-    """Draws actions from masked logits, with random numbers of its own.
+    """Samples actions from masked logits, with a random generator of its own.
 
     Args:
-        logits: gives (N, V) for observations (N, T).
-        bins: numeric bins of the environment that it plays.
-        seed: of what it draws.
+        logits: function from observations (N, T) to logits (N, V).
+        bins: numeric bins of the environment that it acts in.
+        seed: of the actions.
 
     Attributes:
-        env_kwargs: of the environment that it plays.
+        env_kwargs: arguments of the environment that it acts in.
     """
 
     def __init__(self, logits: Callable[[Tensor], Tensor], bins: int, seed: int) -> None:
@@ -111,7 +111,7 @@ class MaskedPolicy:
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Start the random numbers anew."""
+        """Reset the random numbers."""
         self._generator = torch.Generator().manual_seed(seed)
 
     def act(self, observations: NDArray[Any], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -119,23 +119,23 @@ class MaskedPolicy:
         with torch.no_grad():
             logits = masked(self.logits(torch.as_tensor(observations)), torch.as_tensor(masks))
             actions = torch.multinomial(logits.softmax(-1), 1, generator=self._generator)
-        drawn: NDArray[np.int64] = actions[:, 0].numpy()
-        return drawn
+        result: NDArray[np.int64] = actions[:, 0].numpy()
+        return result
 
 
 def masked(logits: Tensor, masks: Tensor) -> Tensor:
-    """Return logits (..., V) that leave only what masks (..., V) allow."""
+    """Return logits (..., V) whose forbidden actions by masks (..., V) have probability 0."""
     return logits.masked_fill(~masks.bool(), _MASKED)
 
 
-def tell(session: Session, done: int, steps: int, returns: Sequence[float]) -> None:
-    """Show how far learning is, and the mean return of the crystals that were finished since the last time."""
+def report_progress(session: Session, done: int, steps: int, returns: Sequence[float]) -> None:
+    """Show the progress of training, and the mean return of the crystals finished since the last call."""
     mean = f"mean return {np.mean(returns):.3f} of {len(returns)} crystals" if len(returns) else "no crystal finished"
     session.progress(f"{done:,} of {steps:,} steps: {mean}")
 
 
 def mean_return(policy: Any, session: Session) -> float:
-    """Return the mean return of crystals that a policy draws, as many as the task's size.
+    """Return the mean return of as many crystals of a policy as the task's size.
 
     Raises:
         ValueError: if an action was not allowed.
@@ -154,21 +154,21 @@ class _PrintingSession(Session):
 def run(
     train: Callable[[Session, Settings], MaskedPolicy], settings: Settings, seed: int = 0, task: str = "validity"
 ) -> tuple[float, float]:
-    """Train on a task with as many oracle calls as it takes, and print what it has brought.
+    """Train on a task with as many oracle calls as it takes, and print the returns before and after.
 
     Args:
-        train: the script's.
-        settings: number of decisions and the like.
-        seed: of everything random.
+        train: the function of a script.
+        settings: settings of PPO.
+        seed: of all random numbers.
         task: name of the task that gives environment and reward.
 
     Returns:
-        Mean returns of random play and of what has learned.
+        Mean returns of the random policy and of the trained one.
     """
     chosen = find_task(task).case(0)
     session = _PrintingSession(chosen.resized(budget=2 * (settings.steps + chosen.size)), seed)
     before = mean_return(UniformPolicy(settings.bins, seed), session)
-    print(f"random play: mean return {before:.3f} of {chosen.size} crystals")
+    print(f"random policy: mean return {before:.3f} of {chosen.size} crystals")
     start = perf_counter()
     policy = train(session, settings)
     seconds = perf_counter() - start
@@ -181,12 +181,12 @@ def command(train: Callable[[Session, Settings], MaskedPolicy]) -> None:
     """Read settings, seed and task from the command line, and `run`."""
 
     def main(settings: Settings, seed: int = 0, task: str = "validity") -> None:
-        """Train on a task, and say what it has brought.
+        """Train on a task, and print the mean return before and after.
 
         Args:
-            settings: see below.
-            seed: of everything random.
-            task: name of the task that gives environment and reward.
+            settings: Settings of PPO.
+            seed: Seed of all random numbers.
+            task: Name of the task that gives environment and reward.
         """
         run(train, settings, seed, task)
 

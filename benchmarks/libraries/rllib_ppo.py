@@ -2,8 +2,8 @@
 
     python -m benchmarks.libraries.rllib_ppo --steps 200000 --seed 0
 
-``ActionMaskingTorchRLModule`` wants ``observations`` and ``action_mask`` in the observation, and takes the mask off the
-logits. What it is told here is only how to encode the observations: as embedded tokens.
+``ActionMaskingTorchRLModule`` expects ``observations`` and ``action_mask`` in the observation, and masks the logits.
+This file adds the encoder of the observations: embedded tokens.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from benchmarks.harness.seeding import global_generators
 from benchmarks.harness.session import Session
-from benchmarks.libraries.common import HIDDEN, MaskedPolicy, Settings, command, tell, token_body
+from benchmarks.libraries.common import HIDDEN, MaskedPolicy, Settings, command, report_progress, token_body
 from crystal_env.wrappers import MaskInObservation
 from rewards.remote.ray_session import start_ray
 
@@ -47,7 +47,7 @@ class TokenEncoder(TorchModel, Encoder):
 
 @dataclass(kw_only=True)
 class TokenEncoderConfig(ModelConfig):
-    """Says how a `TokenEncoder` is built.
+    """Configuration of a `TokenEncoder`.
 
     Attributes:
         observation_space: the box of tokens.
@@ -57,7 +57,7 @@ class TokenEncoderConfig(ModelConfig):
 
     @property
     def output_dims(self) -> tuple[int]:
-        """The length of what the encoder returns."""
+        """The size of the encoder's output."""
         return (HIDDEN,)
 
     def build(self, framework: str = "torch") -> TokenEncoder:
@@ -66,7 +66,7 @@ class TokenEncoderConfig(ModelConfig):
 
 
 class TokenCatalog(PPOCatalog):
-    """PPO's networks, but for the encoder."""
+    """PPO's networks with a `TokenEncoder`."""
 
     @classmethod
     def _get_encoder_config(cls, observation_space: Any, *args: Any, **kwargs: Any) -> TokenEncoderConfig:
@@ -74,12 +74,12 @@ class TokenCatalog(PPOCatalog):
 
 
 def agent(session: Session, **settings: Any) -> MaskedPolicy:
-    """Train in a session of the benchmark; settings are those of `common.Settings`."""
+    """Train in a session of the benchmark; settings are the fields of `common.Settings`."""
     return train(session, Settings(**settings))
 
 
 def train(session: Session, settings: Settings) -> MaskedPolicy:
-    """Return the policy that has learned."""
+    """Return the trained policy."""
     returns: list[float] = []
     with global_generators(session.seed), running_ray():
         algorithm = make_config(session, settings, returns).build_algo()
@@ -88,9 +88,9 @@ def train(session: Session, settings: Settings) -> MaskedPolicy:
         for done in range(size, settings.steps + size, size):
             before = deepcopy(module)
             algorithm.train()
-            tell(session, done, settings.steps, returns)
+            report_progress(session, done, settings.steps, returns)
             returns.clear()
-            if session.oracle.spent:  # what came last has been refused, and is no lesson
+            if session.oracle.spent:  # the last rewards were refused: they teach nothing
                 module = before
                 break
         algorithm.stop()
@@ -99,7 +99,7 @@ def train(session: Session, settings: Settings) -> MaskedPolicy:
 
 @contextmanager
 def running_ray() -> Iterator[None]:
-    """Start Ray, which RLlib needs even for one process, and stop it at the end; one that runs already is used."""
+    """Start Ray, which RLlib needs even for one process, and stop it at the end; a running one is used."""
     running = ray.is_initialized()
     if not running:
         start_ray(ray, cores=None)

@@ -3,7 +3,7 @@
     python -m benchmarks.libraries.tianshou_ppo --steps 200000 --seed 0
 
 An observation that is a dictionary reaches the networks as a ``Batch``. Tianshou's DQN looks for ``mask`` in it, its
-policy-gradient methods do not: here the actor takes the mask off its logits.
+policy-gradient methods do not: here the actor masks its logits.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor, as_tensor, nn
 
 from benchmarks.harness.seeding import global_generators
 from benchmarks.harness.session import Session
-from benchmarks.libraries.common import MaskedPolicy, Settings, TokenNetwork, command, masked, tell
+from benchmarks.libraries.common import MaskedPolicy, Settings, TokenNetwork, command, masked, report_progress
 from crystal_env.wrappers import MaskInObservation
 
 
@@ -31,7 +31,7 @@ class Actor(nn.Module):
         self.network = TokenNetwork(space, actions)
 
     def forward(self, obs: Batch, state: Any = None, info: Any = None) -> tuple[Tensor, Any]:
-        """Return logits (B, V) and the state, which is not used."""
+        """Return logits (B, V) and the unused state."""
         return masked(self.network(as_tensor(obs.obs)), as_tensor(obs.mask)), state
 
 
@@ -49,12 +49,12 @@ class Critic(nn.Module):
 
 
 def agent(session: Session, **settings: Any) -> MaskedPolicy:
-    """Train in a session of the benchmark; settings are those of `common.Settings`."""
+    """Train in a session of the benchmark; settings are the fields of `common.Settings`."""
     return train(session, Settings(**settings))
 
 
 def train(session: Session, settings: Settings) -> MaskedPolicy:
-    """Return the policy that has learned."""
+    """Return the trained policy."""
     with global_generators(session.seed):
         env = DummyVectorEnv([lambda: make_env(session, settings) for _ in range(settings.num_envs)])
         env.seed(session.seed)
@@ -65,8 +65,8 @@ def train(session: Session, settings: Settings) -> MaskedPolicy:
         for done in range(size, settings.steps + size, size):
             with policy_within_training_step(algorithm.policy):
                 collected = collector.collect(n_step=size)
-                tell(session, done, settings.steps, collected.returns)
-                if session.oracle.spent:  # what came last has been refused, and is no lesson
+                report_progress(session, done, settings.steps, collected.returns)
+                if session.oracle.spent:  # the last rewards were refused: they teach nothing
                     break
                 algorithm.update(collector.buffer, batch_size=size // settings.minibatches, repeat=settings.epochs)
             collector.reset_buffer(keep_statistics=True)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.libraries.torchrl_ppo --steps 200000 --seed 0
 
-`GymWrapper` takes the vector environment as it is, when nothing is reset automatically: TorchRL resets what has ended
+`GymWrapper` takes the vector environment as it is if nothing is reset automatically: TorchRL resets finished episodes
 itself. `MaskedCategorical` reads the mask from the observation.
 """
 
@@ -20,17 +20,17 @@ from torchrl.objectives.value import GAE
 
 from benchmarks.harness.seeding import global_generators
 from benchmarks.harness.session import Session
-from benchmarks.libraries.common import MaskedPolicy, Settings, TokenNetwork, command, tell
+from benchmarks.libraries.common import MaskedPolicy, Settings, TokenNetwork, command, report_progress
 from crystal_env.wrappers import VectorMaskInObservation
 
 
 def agent(session: Session, **settings: Any) -> MaskedPolicy:
-    """Train in a session of the benchmark; settings are those of `common.Settings`."""
+    """Train in a session of the benchmark; settings are the fields of `common.Settings`."""
     return train(session, Settings(**settings))
 
 
 def train(session: Session, settings: Settings) -> MaskedPolicy:
-    """Return the policy that has learned."""
+    """Return the trained policy."""
     with global_generators(session.seed):
         env = make_env(session, settings)
         actor_network, actor, critic = make_networks(env)
@@ -52,8 +52,10 @@ def train(session: Session, settings: Settings) -> MaskedPolicy:
         optimiser = torch.optim.Adam(loss.parameters(), lr=settings.learning_rate, eps=1e-5)
         for number, rollout in enumerate(collector, 1):  # (num_envs, num_steps)
             following = rollout["next"]
-            tell(session, number * size, settings.steps, following["episode_reward"][following["done"]].tolist())
-            if session.oracle.spent:  # what came last has been refused, and is no lesson
+            report_progress(
+                session, number * size, settings.steps, following["episode_reward"][following["done"]].tolist()
+            )
+            if session.oracle.spent:  # the last rewards were refused: they teach nothing
                 break
             with torch.no_grad():
                 advantage(rollout)
@@ -63,7 +65,7 @@ def train(session: Session, settings: Settings) -> MaskedPolicy:
 
 
 def make_env(session: Session, settings: Settings) -> EnvBase:
-    """Return the environment as TorchRL has them: a mask of bools beside the observation, ids as actions."""
+    """Return the environment in TorchRL's form: a boolean mask beside the observation, ids as actions."""
     mode = AutoresetMode.DISABLED
     env = session.make_vec(settings.num_envs, bins=settings.bins, invalid_action="raise", autoreset_mode=mode)
     observed = VectorMaskInObservation(env, dtype=bool)
@@ -87,7 +89,7 @@ def make_networks(env: EnvBase) -> tuple[TokenNetwork, ProbabilisticActor, Value
 
 
 def update(loss: ClipPPOLoss, optimiser: torch.optim.Optimizer, rollout: TensorDict, settings: Settings) -> None:
-    """Improve the agent by what it has played."""
+    """Update the agent with a rollout."""
     for _ in range(settings.epochs):
         for rows in torch.randperm(len(rollout)).chunk(settings.minibatches):
             losses = loss(rollout[rows])

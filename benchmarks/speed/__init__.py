@@ -1,1 +1,1 @@
-"""Timings, each beside another implementation or the machine's own rate: ``python -m benchmarks.speed.env``."""
+"""Timings, each compared with another implementation: ``python -m benchmarks.speed.env``, ``rewards``, ``model`` ..."""

@@ -1,4 +1,4 @@
-"""How long a crystal takes to be written down, decoded and scored, beside what the libraries' own ways take.
+"""Time to encode, decode and score a crystal, compared with the ways of pymatgen and spglib.
 
 Run ``python -m benchmarks.speed.crystals`` with ``$CRYSTALGEN_DATA`` at the folder that holds ``mp20_val.csv.gz``.
 """
@@ -18,7 +18,6 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from benchmarks.speed.timing import seconds
 from crystal_env import Crystal, CrystalBatch
 from crystal_env.dataset import data_folder, read_structures
-from crystal_env.geometry import expand
 from rewards import EnergyAboveHull, load_potential
 from rewards.potentials import Energies, Potential
 
@@ -27,13 +26,13 @@ if TYPE_CHECKING:
 
 
 def main(path: Path | None = None, crystals: int = 1000, structures: int = 200, repeats: int = 3) -> None:
-    """Measure and print a table, in milliseconds a crystal.
+    """Measure, and print a table in milliseconds per crystal.
 
     Args:
-        path: file of structures, by default mp20_val.csv.gz in the data folder.
-        crystals: crystals decoded and scored.
-        structures: structures parsed and tokenised.
-        repeats: repeats of every measurement, whose median counts.
+        path: File of structures, by default mp20_val.csv.gz in the data folder.
+        crystals: Crystals decoded and scored.
+        structures: Structures parsed and encoded.
+        repeats: Repeats of every measurement; the median is printed.
     """
     sources = list(read_structures(path or data_folder() / "mp20_val.csv.gz"))[:crystals]
     parsed = [Structure.from_str(str(cif), fmt="cif") for cif in sources[:structures]]
@@ -47,7 +46,7 @@ def main(path: Path | None = None, crystals: int = 1000, structures: int = 200, 
     line("Structure to Crystal", lambda: [Crystal.from_structure(s) for s in parsed], len(parsed))
     line("Structure to refined Structure (pymatgen, spglib)", lambda: [_refined(s) for s in parsed], len(parsed))
     line("crystal to actions", batch.to_actions, len(batch))
-    line("crystal to arrays of all atoms, primitive", lambda: expand(batch, primitive=True), len(batch))
+    line("crystal to arrays of all atoms, primitive", lambda: batch.expand(primitive=True), len(batch))
     line("crystal to ASE atoms, primitive", batch.to_atoms, len(batch))
     line("crystal to Structure, conventional", batch.to_structures, len(batch))
     line("Structure from space group and sites (pymatgen)", lambda: [_from_spacegroup(c) for c in few[:20]], 20)
@@ -72,20 +71,22 @@ def _energies(batch: CrystalBatch, repeats: int) -> None:
     """Time the reward, and inside it the calls of CHGNet: graphs and network."""
     reward, potential = EnergyAboveHull(), load_potential("chgnet")
     reward(batch)
-    totals, shares = [], []
+    totals, fractions = [], []
     for _ in range(repeats):
         timed = TimedPotential(potential)
         reward.potential = timed
         start = time.perf_counter()
         reward(batch)
         totals.append(time.perf_counter() - start)
-        shares.append(timed.seconds / totals[-1])
-    print(f"energy above hull of {len(batch)} crystals: {median(totals):.2f} s, {median(shares):.1%} of it in CHGNet")
+        fractions.append(timed.seconds / totals[-1])
+    print(
+        f"energy above hull of {len(batch)} crystals: {median(totals):.2f} s, {median(fractions):.1%} of it in CHGNet"
+    )
     print(f"({torch.get_num_threads()} threads on {os.cpu_count()} cores, {batch.n_atoms(True).mean():.1f} atoms each)")
 
 
 class TimedPotential:
-    """A potential whose time is taken.
+    """A potential that measures its own time.
 
     Attributes:
         seconds: wall time spent in it.

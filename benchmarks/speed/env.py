@@ -1,8 +1,8 @@
-"""Random masked play in steps per second: the native vector environment against Gymnasium's and stable-baselines3's.
+"""Steps per second of a random policy: the native vector environment against Gymnasium's and stable-baselines3's.
 
-Run ``python -m benchmarks.speed.env``. All play with masks in info and the same reward, which counts sites, on one
-thread; actions are drawn from the masks by `crystal_env.sample_masked`, whose share of the time is shown. Numbers are
-medians of several rounds, the contestants taking turns.
+Run ``python -m benchmarks.speed.env``. All have masks in info and the same reward, which counts sites, on one thread;
+actions are sampled from the masks by `crystal_env.sample_masked`, whose fraction of the time is shown. Numbers are
+medians of several rounds, in which the environments take turns.
 """
 
 import cProfile
@@ -21,27 +21,27 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 import crystal_env
 from crystal_env import CrystalBatch
 
-_Play = Callable[[], tuple[int, float, float]]
+_Round = Callable[[], tuple[int, float, float]]
 
 
 def count_sites(crystals: CrystalBatch) -> NDArray[np.float64]:
-    """Return the number of sites of every crystal: the cheapest of rewards."""
+    """Return the number of sites of every crystal: the cheapest reward."""
     return crystals.n_sites().astype(np.float64)
 
 
-def native(num_envs: int, duration: float) -> _Play:
-    """Return a round of play in the native vector environment."""
+def native(num_envs: int, duration: float) -> _Round:
+    """Return a round in the native vector environment."""
     return _vector(gym.make_vec("CrystalGen-v0", num_envs=num_envs, reward=count_sites), duration)
 
 
-def sync(num_envs: int, duration: float) -> _Play:
-    """Return a round of play in Gymnasium's SyncVectorEnv over single environments."""
+def sync(num_envs: int, duration: float) -> _Round:
+    """Return a round in Gymnasium's SyncVectorEnv over single environments."""
     env = gym.make_vec("CrystalGen-v0", num_envs=num_envs, vectorization_mode="sync", reward=count_sites)
     return _vector(env, duration)
 
 
-def dummy(num_envs: int, duration: float) -> _Play:
-    """Return a round of play in stable-baselines3's DummyVecEnv over single environments."""
+def dummy(num_envs: int, duration: float) -> _Round:
+    """Return a round in stable-baselines3's DummyVecEnv over single environments."""
     env = DummyVecEnv([lambda: gym.make("CrystalGen-v0", reward=count_sites)] * num_envs)
     env.reset()
 
@@ -54,35 +54,35 @@ def dummy(num_envs: int, duration: float) -> _Play:
     return _round(step, np.stack([info["action_mask"] for info in env.reset_infos]), duration)
 
 
-def _vector(env: gym.vector.VectorEnv, duration: float) -> _Play:
+def _vector(env: gym.vector.VectorEnv, duration: float) -> _Round:
     _, info = env.reset(seed=0)
     return _round(lambda actions: env.step(actions)[4]["action_mask"], info["action_mask"], duration)
 
 
-def _round(step: Callable[[NDArray[np.int64]], Any], masks: Any, duration: float) -> _Play:
+def _round(step: Callable[[NDArray[np.int64]], Any], masks: Any, duration: float) -> _Round:
     rng = np.random.default_rng(0)
 
-    def play() -> tuple[int, float, float]:
+    def run() -> tuple[int, float, float]:
         nonlocal masks
-        steps, drawing, start = 0, 0.0, time.perf_counter()
+        steps, sampling, start = 0, 0.0, time.perf_counter()
         while time.perf_counter() - start < duration:
             before = time.perf_counter()
             actions = crystal_env.sample_masked(masks, rng)
-            drawing += time.perf_counter() - before
+            sampling += time.perf_counter() - before
             masks = step(actions)
             steps += len(actions)
-        return steps, drawing, time.perf_counter() - start
+        return steps, sampling, time.perf_counter() - start
 
-    return play
+    return run
 
 
 def main(duration: float = 1.0, rounds: int = 5, profile: bool = False) -> None:
-    """Play all contestants in turns and print a table.
+    """Time all environments in turns and print a table.
 
     Args:
-        duration: seconds of a round.
-        rounds: rounds of every contestant, whose median counts.
-        profile: instead, show where 256 native copies spend their time.
+        duration: Seconds of a round.
+        rounds: Rounds of every environment; the median is printed.
+        profile: Show instead where 256 native copies spend their time.
     """
     if profile:
         profiler = cProfile.Profile()
@@ -90,21 +90,21 @@ def main(duration: float = 1.0, rounds: int = 5, profile: bool = False) -> None:
         print(f"{steps // 256} steps of 256 copies under cProfile, which itself slows them down")
         pstats.Stats(profiler).sort_stats("cumulative").print_stats("crystal_env|method", 32)
         return
-    contestants = {("native", n): native(n, duration) for n in (1, 64, 256, 1024)}
-    contestants |= {("SyncVectorEnv", n): sync(n, duration) for n in (64, 256)}
-    contestants |= {("DummyVecEnv", n): dummy(n, duration) for n in (64, 256)}
-    rates: dict[tuple[str, int], list[float]] = {name: [] for name in contestants}
-    shares: dict[tuple[str, int], list[float]] = {name: [] for name in contestants}
+    candidates = {("native", n): native(n, duration) for n in (1, 64, 256, 1024)}
+    candidates |= {("SyncVectorEnv", n): sync(n, duration) for n in (64, 256)}
+    candidates |= {("DummyVecEnv", n): dummy(n, duration) for n in (64, 256)}
+    rates: dict[tuple[str, int], list[float]] = {name: [] for name in candidates}
+    fractions: dict[tuple[str, int], list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
-        for name, play in contestants.items():
-            steps, drawing, total = play()
+        for name, run in candidates.items():
+            steps, sampling, total = run()
             rates[name].append(steps / total)
-            shares[name].append(drawing / total)
+            fractions[name].append(sampling / total)
     reference = median(rates["DummyVecEnv", 256])
-    print(f"{'environment':<16}{'copies':>8}{'steps/s':>12}{'x Dummy 256':>13}{'drawing actions':>17}")
+    print(f"{'environment':<16}{'copies':>8}{'steps/s':>12}{'x Dummy 256':>13}{'sampling actions':>17}")
     for name, values in rates.items():
-        rate, share = median(values), median(shares[name])
-        print(f"{name[0]:<16}{name[1]:>8}{rate:>12,.0f}{rate / reference:>13.1f}{share:>17.0%}")
+        rate, fraction = median(values), median(fractions[name])
+        print(f"{name[0]:<16}{name[1]:>8}{rate:>12,.0f}{rate / reference:>13.1f}{fraction:>17.0%}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long energies above a large hull and the Materials Project's corrections take, beside the published way.
+"""Time of energies above a large hull and of the Materials Project's corrections, compared with the published code.
 
 Run ``python -m benchmarks.speed.hull``. The corrections are measured on MP-20 if the folder ``$CRYSTALGEN_DATA`` holds
 ``mp20_val.csv.gz``, else on crystals built here.
@@ -51,11 +51,11 @@ def main(entries: int = 100_000, crystals: int = 1000, sample: int = 10, compare
     """Measure and print a table.
 
     Args:
-        entries: entries of the synthetic hull.
-        crystals: crystals looked up, and corrected.
-        sample: crystals that also go the published way.
-        compared: random energies that are compared with pymatgen's.
-        seed: of the entries and crystals.
+        entries: Entries of the synthetic hull.
+        crystals: Crystals looked up and corrected.
+        sample: Crystals also evaluated as in the published code.
+        compared: Random energies compared with pymatgen's.
+        seed: Seed of entries and crystals.
     """
     for row in measure(entries, crystals, sample, compared, seed):
         print(f"{row.name:<66}{row.value:>12.4g} {row.unit}", flush=True)
@@ -73,13 +73,13 @@ def measure(
 def measure_hull(entries: int, crystals: int, sample: int, compared: int, seed: int) -> list[Row]:
     """Measure build and look-up of a hull, and compare with pymatgen."""
     known = synthetic_entries(entries, seed=seed)
-    asked = random_crystals(known, crystals, seed)
+    wanted = random_crystals(known, crystals, seed)
     hull, build, kept, peak = _build(known)
-    cold = _once(lambda: hull.e_above_hull(*asked))
-    warm = seconds(lambda: hull.e_above_hull(*asked))
-    single = seconds(lambda: [hull.e_above_hull(asked[0][i : i + 1], asked[1][i : i + 1]) for i in range(100)])
+    cold = _once(lambda: hull.e_above_hull(*wanted))
+    warm = seconds(lambda: hull.e_above_hull(*wanted))
+    single = seconds(lambda: [hull.e_above_hull(wanted[0][i : i + 1], wanted[1][i : i + 1]) for i in range(100)])
     objects = as_pymatgen(known)
-    queries = as_pymatgen(Entries(asked.compositions[:sample], asked.energies[:sample]))
+    queries = as_pymatgen(Entries(wanted.compositions[:sample], wanted.energies[:sample]))
     published = _once(lambda: [published_e_above_hull(objects, query) for query in queries])
     return [
         Row("entries", entries, ""),

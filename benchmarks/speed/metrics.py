@@ -1,4 +1,4 @@
-"""How long S.U.N. takes, stage by stage, beside the plain double loop over ``StructureMatcher().fit``.
+"""Time of S.U.N., stage by stage, compared with the plain double loop over ``StructureMatcher().fit``.
 
 Run ``python -m benchmarks.speed.metrics`` on a quiet machine. The reference are the crystals of MP-20
 (``mp20_train.csv.gz`` and ``mp20_val.csv.gz`` in ``$CRYSTALGEN_DATA``, read from the cache of tokens). The sample is
@@ -29,13 +29,13 @@ from rewards.validity import composition_is_valid
 
 @dataclass
 class Args:
-    """What is measured.
+    """Settings of the measurement.
 
     Attributes:
-        sizes: crystals of a sample.
-        repeats: repeats of every stage; the median is shown.
-        plain: seconds that the plain double loops of a size may take, to be extrapolated.
-        n_jobs: processes.
+        sizes: Crystals in a sample.
+        repeats: Repeats of every stage; the median is shown.
+        plain: Seconds for the plain double loops of a size, whose time is extrapolated.
+        n_jobs: Number of processes.
     """
 
     sizes: tuple[int, ...] = (1000, 10000)
@@ -66,7 +66,7 @@ def main(args: Args) -> None:
 
 
 def sample(known: CrystalBatch, size: int, rng: np.random.Generator) -> tuple[CrystalBatch, NDArray[np.float64]]:
-    """Return crystals as a generator may draw them, and energies above the hull (size,)."""
+    """Return crystals like those of a generator, and energies above the hull (size,)."""
     few = rng.integers(len(known), size=size // 20)
     rows = np.where(rng.random(size) < 0.5, rng.integers(len(known), size=size), rng.choice(few, size))
     crystals = equivalents(known[rows], rng)
@@ -103,10 +103,10 @@ def _validity(crystals: CrystalBatch) -> None:
 def plain_loop(
     crystals: CrystalBatch, energies: NDArray[np.float64], known: CrystalBatch, seconds: float
 ) -> tuple[float, int, int]:
-    """Return the seconds of the double loops over all pairs, their number, and how many of them were gone through.
+    """Return the seconds of the double loops over all pairs, their number, and how many of them were timed.
 
     The loops compare the stable crystals with those before them, and the unique ones with the whole reference, until
-    one matches. Pairs of them are drawn at random until the time is over, and the mean is multiplied.
+    one matches. Random pairs are timed until the time is over, and the mean is multiplied.
     """
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
@@ -127,7 +127,7 @@ def plain_loop(
 
 
 def _timed(work: Callable[[], Any], repeats: int) -> tuple[float, Any]:
-    """Return the median wall time in seconds of repeated calls, and what the last one gave."""
+    """Return the median wall time in seconds of repeated calls, and the result of the last one."""
     times, result = [], None
     for _ in range(repeats):
         start = time.perf_counter()

@@ -1,8 +1,8 @@
-"""CrystalFormer's rates: sampling, training and scoring, beside slower ways of doing the same and the machine's limit.
+"""Rates of CrystalFormer: sampling, training and scoring, compared with slower ways and the machine's limit.
 
-Run ``python -m benchmarks.speed.model``. The network has the paper's size and new weights. Letters are drawn, and then
+Run ``python -m benchmarks.speed.model``. The network has the paper's size and new weights. Letters are sampled, then
 replaced by those of real crystals (``mp20_val.csv.gz`` in the data folder), so that lengths and space groups are those
-of MP-20; the rest is what it draws. Rates are medians of several rounds.
+of MP-20; all else is the network's. Rates are medians of several rounds.
 """
 
 import cProfile
@@ -31,7 +31,7 @@ from crystal_env.vocabulary import Vocabulary
 from crystal_env.wyckoff import N_SLOTS
 
 _DISTRIBUTION = Distribution(any_crystal())
-_SIDE_BY_SIDE = 128  # crystals that `CrystalFormer.sample` draws at a time
+_BATCH = 128  # crystals that `CrystalFormer.sample` samples in parallel
 
 
 class Recomputing(Decoder):
@@ -56,7 +56,7 @@ class Recomputing(Decoder):
 
 
 class Imposed(BatchSampler):
-    """Draws crystals with the groups and letters of given ones."""
+    """Samples crystals with the groups and letters of given ones."""
 
     def __init__(self, model: CrystalFormer, crystals: CrystalBatch, decoder: type[Decoder]) -> None:
         made = decoder(model, Vocabulary(_DISTRIBUTION.bins), _DISTRIBUTION.grammar, crystals.G)
@@ -64,17 +64,17 @@ class Imposed(BatchSampler):
         self.crystals = crystals
 
     def letters(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Draw letters and return those of the given crystals."""
+        """Sample letters and return those of the given crystals."""
         super().letters(rows)
         return self.crystals.W[self.index[rows], self.decoder.states.site[rows]]
 
 
 @torch.inference_mode()
 def sample(model: CrystalFormer, crystals: CrystalBatch, decoder: type[Decoder] = Decoder) -> None:
-    """Draw crystals like the given ones."""
+    """Sample crystals like the given ones."""
     with tqdm(disable=True) as bar:
-        for start in range(0, len(crystals), _SIDE_BY_SIDE):
-            Imposed(model, crystals[start : start + _SIDE_BY_SIDE], decoder).run(bar)
+        for start in range(0, len(crystals), _BATCH):
+            Imposed(model, crystals[start : start + _BATCH], decoder).run(bar)
 
 
 @torch.inference_mode()
@@ -84,7 +84,7 @@ def full_length_forward(model: CrystalFormer, crystals: CrystalBatch) -> None:
 
 
 def train(model: CrystalFormer, crystals: CrystalBatch, max_tokens: int = 2_000) -> None:
-    """Compute the gradient of a batch, cut into parts of similar length."""
+    """Compute the gradient of a batch, split into parts of similar length."""
     model.zero_grad()
     for part in micro_batches(crystals.n_sites(), max_tokens):
         (-score(model, crystals[part], _DISTRIBUTION).total.mean()).backward()
@@ -96,7 +96,7 @@ def train_padded(model: CrystalFormer, crystals: CrystalBatch) -> None:
     full = CrystalBatch.empty(1)
     full.G[:], full.W[:], full.A[:] = 1, 1, 1
     for start in range(0, len(crystals), 16):
-        batch = CrystalBatch.concatenate([crystals[start : start + 16], full])  # its length is that of all
+        batch = CrystalBatch.concatenate([crystals[start : start + 16], full])  # pads the others
         (-score(model, batch, _DISTRIBUTION).total[:-1].mean()).backward()
 
 
@@ -128,13 +128,13 @@ def _row(name: str, size: int, time: float, flops: float, peak: float) -> None:
 
 
 def main(rounds: int = 3, threads: int = 2, slow: bool = True, profile: bool = False) -> None:
-    """Print rates in crystals per second and shares of the machine's matrix-multiply rate.
+    """Print rates in crystals per second and fractions of the machine's matrix-multiply rate.
 
     Args:
-        rounds: of every contestant; the median counts.
-        threads: of PyTorch.
-        slow: measure what takes minutes too: sampling without a cache, and at full length.
-        profile: instead, show where sampling spends its time.
+        rounds: Rounds of every measurement; the median is printed.
+        threads: Threads of PyTorch.
+        slow: Measure also what takes minutes: sampling without a cache, and at full length.
+        profile: Show instead where sampling spends its time.
     """
     torch.set_num_threads(threads)
     model = CrystalFormer(CrystalFormerConfig()).eval()

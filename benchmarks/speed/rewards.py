@@ -1,10 +1,10 @@
-"""How many crystals a second each potential evaluates, beside the same model through its ASE calculator one by one.
+"""Crystals per second of each potential, compared with its ASE calculator one by one.
 
 Run ``python -m benchmarks.speed.rewards`` on a quiet machine. Crystals are MP-20's (``mp20_val.csv.gz`` in
 ``$CRYSTALGEN_DATA``), in primitive cells. CHGNet comes with its weights; Orb has its real architecture with random
 weights, M3GNet its published weights if ``$CRYSTALGEN_MODELS`` holds ``M3GNet-MP-2021.2.8-PES``, else random ones: the
-time does not depend on them. The share outside the model is what remains of the wall time beside the library's own
-calls of its network, on one thread. Afterwards come the hull and the corrections, from ``benchmarks.speed.hull``.
+time does not depend on them. The fraction outside the model is the wall time without the library's calls
+of its network, on one thread. Afterwards come the hull and the corrections, from ``benchmarks.speed.hull``.
 """
 
 import os
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Args:
-    """What is measured.
+    """Settings of the measurement.
 
     Attributes:
-        sizes: crystals of a call.
-        one_by_one: crystals through the ASE calculator.
-        repeats: repeats of calls of up to 64 crystals; longer ones are measured once.
-        relaxed: crystals relaxed with CHGNet, batched and with ASE.
-        hull: measure the hull and the corrections too.
+        sizes: Crystals in a call.
+        one_by_one: Crystals through the ASE calculator.
+        repeats: Repeats of calls of up to 64 crystals; longer ones are measured once.
+        relaxed: Crystals relaxed with CHGNet, batched and with ASE.
+        hull: Measure the hull and the corrections too.
     """
 
     sizes: tuple[int, ...] = (1, 64, 1000)
@@ -83,7 +83,7 @@ def main(args: Args) -> None:
 def _measure(case: _Case, atoms: "list[Atoms]", args: Args) -> None:
     case.potential.energies(atoms[:4])
     rates = [size / _seconds(case, atoms[:size], args.repeats if size <= 64 else 1) for size in args.sizes]
-    outside = _share_outside(case, atoms[: args.one_by_one])
+    outside = _fraction_outside(case, atoms[: args.one_by_one])
     alone = args.one_by_one / _one_by_one(case.calculator(), atoms[: args.one_by_one])
     cells = "".join(f"{rate:>9.1f}" for rate in rates)
     print(f"{case.potential.name:<34}{cells}{alone:>12.1f}{rates[-1] / alone:>9.2f}{outside:>15.1%}", flush=True)
@@ -98,8 +98,8 @@ def _seconds(case: _Case, atoms: "list[Atoms]", repeats: int) -> float:
     return median(times)
 
 
-def _share_outside(case: _Case, atoms: "list[Atoms]") -> float:
-    """Return the share of wall time that is not spent in the network, on one thread."""
+def _fraction_outside(case: _Case, atoms: "list[Atoms]") -> float:
+    """Return the fraction of wall time spent outside the network, on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -114,7 +114,7 @@ def _share_outside(case: _Case, atoms: "list[Atoms]") -> float:
 
 @contextmanager
 def _timed(parts: list[Any]) -> Iterator[list[float]]:
-    """Collect the seconds that the calls of modules take."""
+    """Collect the seconds that calls of modules take."""
     spent: list[float] = []
     begun: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Timings of one run: medians over repeats, side by side with a reference."""
+"""Medians of wall times over repeats."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from statistics import median
 
 
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:
-    """Return the median wall time in seconds of ``repeats`` calls, after one that warms up."""
+    """Return the median wall time in seconds of ``repeats`` calls, after a warm-up."""
     work()
     times = []
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""Random masked play in all 230 space groups, with the symmetry of what comes out checked against spglib.
+"""Random masked episodes in all 230 space groups, with the symmetry of their crystals checked against spglib.
 
 Run ``python -m benchmarks.verify.groups``. Every crystal must be one of the grammar. Of every crystal, the operations
 of its group, as spglib lists them, must leave the metric of the lattice unchanged, and of a sample without overlapping
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from crystal_env import Crystal, CrystalBatch, Phase, Vocabulary, sample_masked, tables
-from crystal_env.geometry import expand, lattice_vectors
+from crystal_env.geometry import lattice_vectors
 from crystal_env.grammar.constraints import constraints
 from crystal_env.grammar.feasibility import compile_grammar
 from crystal_env.grammar.state import CrystalStates
@@ -27,17 +27,17 @@ _SYMPREC = 1e-3
 
 
 class Counts(NamedTuple):
-    """What happened in one space group: crystals played, of them examined, overlapping, exactly ``G``, wrong."""
+    """Crystals of one space group: sampled, symmetry detected, overlapping, exactly ``G``, wrong."""
 
-    played: int
-    examined: int
+    sampled: int
+    detected: int
     overlapping: int
     exact: int
     wrong: int
 
 
-def play(group: int, episodes: int, seed: int, bins: int = 960) -> CrystalBatch:
-    """Play masked random episodes side by side until all have ended.
+def roll_out(group: int, episodes: int, seed: int, bins: int = 960) -> CrystalBatch:
+    """Run masked random episodes in parallel until all have ended.
 
     Raises:
         RuntimeError: if an allowed action is refused, or the longest episode takes too many decisions.
@@ -55,13 +55,13 @@ def play(group: int, episodes: int, seed: int, bins: int = 960) -> CrystalBatch:
     return states.crystals(rows)
 
 
-def check_group(group: int, episodes: int, examined: int, seed: int = 0) -> Counts:
-    """Play in one group and check what comes out.
+def check_group(group: int, episodes: int, detected: int, seed: int = 0) -> Counts:
+    """Run episodes in one group and check their crystals.
 
     Raises:
         ValueError: if a crystal is not one of the grammar.
     """
-    crystals = play(group, episodes, seed)
+    crystals = roll_out(group, episodes, seed)
     for crystal in crystals:
         Crystal(crystal.G, crystal.W, crystal.A, crystal.XYZ, crystal.L)
     rotations, translations = operations(group)
@@ -71,10 +71,10 @@ def check_group(group: int, episodes: int, examined: int, seed: int = 0) -> Coun
     scale = np.sqrt(np.einsum("bii,bjj->bij", metric, metric))[:, None]
     wrong = int((np.abs(turned - metric[:, None]) > 1e-9 * scale).any((1, 2, 3)).sum())
     apart = crystals.min_distance(_MIN_DISTANCE) >= _MIN_DISTANCE
-    sample = crystals[np.flatnonzero(apart)[:examined]]
-    detected = [_detected(crystal, rotations, translations) for crystal in sample]
-    exact = sum(number == group for number in detected)
-    wrong += sum(number is None for number in detected)
+    sample = crystals[np.flatnonzero(apart)[:detected]]
+    groups = [_detected(crystal, rotations, translations) for crystal in sample]
+    exact = sum(number == group for number in groups)
+    wrong += sum(number is None for number in groups)
     return Counts(episodes, len(sample), int((~apart).sum()), exact, wrong)
 
 
@@ -96,7 +96,7 @@ def _detected(crystal: Crystal, rotations: NDArray[np.int64], translations: NDAr
     distinct = [len(np.unique(np.rint(points * 960 * 24).astype(np.int64) % (960 * 24), axis=0)) for points in images]
     if distinct != tables().multiplicity[crystal.G, crystal.W].tolist():
         return None
-    atoms = expand(crystal.to_batch())
+    atoms = crystal.to_batch().expand()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         cell: Any = (atoms.lattice[0], atoms.frac, atoms.numbers)
@@ -110,20 +110,20 @@ def _detected(crystal: Crystal, rotations: NDArray[np.int64], translations: NDAr
     return int(dataset.number) if present.all() else None
 
 
-def main(episodes: int = 2000, examined: int = 20, seed: int = 0) -> None:
+def main(episodes: int = 2000, detected: int = 20, seed: int = 0) -> None:
     """Check all groups and print the sums.
 
     Args:
-        episodes: masked random episodes in each group.
-        examined: crystals of each group whose symmetry is detected.
-        seed: of the random play.
+        episodes: Masked random episodes in each group.
+        detected: Crystals of each group whose symmetry is detected.
+        seed: Seed of the episodes.
     """
-    results = [check_group(group, episodes, examined, seed) for group in tqdm(range(1, 231), desc="space groups")]
+    results = [check_group(group, episodes, detected, seed) for group in tqdm(range(1, 231), desc="space groups")]
     total = Counts(*(sum(column) for column in zip(*results, strict=True)))
-    print(f"{total.played} episodes in 230 groups, all ended with a crystal of the grammar")
-    print(f"{total.overlapping} have atoms closer than {_MIN_DISTANCE} Å and were not examined further")
-    print(f"{total.examined} examined: {total.exact} have the requested group, ", end="")
-    print(f"{total.examined - total.exact - total.wrong} a supergroup, {total.wrong} are wrong")
+    print(f"{total.sampled} episodes in 230 groups, all ended with a crystal of the grammar")
+    print(f"{total.overlapping} have atoms closer than {_MIN_DISTANCE} Å and were not compared further")
+    print(f"{total.detected} compared: {total.exact} have the requested group, ", end="")
+    print(f"{total.detected - total.exact - total.wrong} a supergroup, {total.wrong} are wrong")
     if total.wrong:
         raise SystemExit(1)
 

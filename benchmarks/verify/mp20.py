@@ -1,11 +1,11 @@
-"""Every crystal of a data set: written down, replayed through the masks, decoded, and compared with the original.
+"""Every crystal of a data set: encoded, replayed through the masks, decoded, and compared with the original.
 
 Run ``python -m benchmarks.verify.mp20`` with ``$CRYSTALGEN_DATA`` at the folder that holds ``mp20_train.csv.gz``. The
 comparison is pymatgen's `StructureMatcher` with its defaults, between the structure in the file and the one that an
 environment of 960 bins ends with. The matcher first reduces both to primitive cells with a tolerance of 0.25 Å, which
-for a few structures that almost have a smaller cell ends differently with either; those are compared again, without
-that step, in the primitive cells that spglib finds at 0.01 Å, and then as a supercell, where moyo found a translation
-at that tolerance that spglib did not.
+for a few structures with a pseudo-translation gives different cells; those are compared again, without that step, in
+the primitive cells that spglib finds at 0.01 Å, and then as a supercell, where moyo found a translation at that
+tolerance that spglib did not.
 """
 
 import os
@@ -36,7 +36,7 @@ _MATCH_AS_SUPERCELL = "match as a supercell"
 
 
 def replay(crystals: CrystalBatch, bins: int = 960) -> tuple[CrystalBatch, NDArray[np.bool_]]:
-    """Return what an environment ends with when it is given the crystals' own actions, and who was stopped (B,)."""
+    """Return the crystals that an environment builds from the crystals' own actions, and which were stopped (B,)."""
     vocabulary = Vocabulary(bins)
     actions, lengths = crystals.to_actions(vocabulary)
     states = CrystalStates(len(crystals), vocabulary)
@@ -50,8 +50,8 @@ def replay(crystals: CrystalBatch, bins: int = 960) -> tuple[CrystalBatch, NDArr
 
 
 def matches(sources: list[object], crystals: list[Crystal]) -> list[str]:
-    """Return for every pair of an original and a decoded crystal what became of it."""
-    with warnings.catch_warnings():  # pymatgen remarks on elements without an electronegativity
+    """Return the outcome of the comparison of every original with its decoded crystal."""
+    with warnings.catch_warnings():  # pymatgen warns of elements without an electronegativity
         warnings.simplefilter("ignore", UserWarning)
         return [_match(read(str(s)), c.to_structure(primitive=True)) for s, c in zip(sources, crystals, strict=True)]
 
@@ -73,13 +73,13 @@ def main(path: Path | None = None, limit: int | None = None, n_jobs: int | None 
     """Check a file of structures and print the counts.
 
     Args:
-        path: by default mp20_train.csv.gz in the data folder.
-        limit: crystals that are compared, counted from the first; by default all.
-        n_jobs: processes, by default one per core.
+        path: File of structures, by default mp20_train.csv.gz in the data folder.
+        limit: Number of crystals to compare, by default all.
+        n_jobs: Number of processes, by default one per core.
     """
     path = path or data_folder() / "mp20_train.csv.gz"
     tokens = load_crystals(path, n_jobs=n_jobs)
-    print(f"{len(tokens.crystals)} crystals written down, {len(tokens.skipped)} skipped: {dict(tokens.skipped)}")
+    print(f"{len(tokens.crystals)} crystals encoded, {len(tokens.skipped)} skipped: {dict(tokens.skipped)}")
     decoded, forbidden = replay(tokens.crystals)
     print(f"{(~forbidden).sum()} replayed without a forbidden action, {forbidden.sum()} not")
     sources = list(read_structures(path))

@@ -1,5 +1,7 @@
 """What the crystals of an environment must look like: the constraints, checked where they enter."""
 
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
@@ -20,6 +22,7 @@ SpaceGroup = int | Literal["mp20", "agent"] | Sequence[int] | Sequence[float] | 
 Element = str | int
 
 _DEFAULT_MAX_ATOMS_OF_FORMULA = 20
+_WEIGHTS = "space_group weights must be finite numbers, not negative and not all zero"
 
 
 class ConstraintOptions(TypedDict, total=False):
@@ -186,8 +189,9 @@ def _listed(name: str, value: Any) -> list[Any]:
 
 
 def _elements(name: str, value: Any) -> tuple[int, ...]:
+    listed = _listed(name, value)
     try:
-        return atomic_numbers(_listed(name, value))
+        return atomic_numbers(listed)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from error
 
@@ -197,14 +201,13 @@ def _space_group(value: Any) -> int | tuple[int, ...] | tuple[float, ...] | str:
         if value not in ("mp20", "agent"):
             raise InputError(f"space_group must be a number, a list, 230 weights, 'mp20' or 'agent', got {value!r}")
         return value
-    if np.ndim(value) == 0:
-        return _integer("space_group", value.item() if isinstance(value, np.ndarray) else value, 1, N_GROUPS)
+    if hasattr(value, "tolist"):  # an array of any library
+        value = value.tolist()
+    if not isinstance(value, Sequence) or isinstance(value, bytes):
+        return _integer("space_group", value, 1, N_GROUPS)
     entries = list(value)
-    if len(entries) == N_GROUPS and sorted(entries) != list(range(1, N_GROUPS + 1)):
-        weights = np.asarray(entries, np.float64)
-        if not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
-            raise InputError("space_group weights must be finite, not negative and not all zero")
-        return tuple((weights / weights.sum()).tolist())
+    if len(entries) == N_GROUPS and not _are_all_groups(entries):
+        return _weights(entries)
     groups = [_integer("space_group", entry, 1, N_GROUPS) for entry in entries]
     if not groups or len(set(groups)) < len(groups):
         raise InputError(f"space_group must list at least one group, each once, got {entries}")
@@ -213,17 +216,64 @@ def _space_group(value: Any) -> int | tuple[int, ...] | tuple[float, ...] | str:
     return tuple(sorted(groups))
 
 
-def _formula(formula: Any) -> tuple[tuple[int, int], ...]:
-    from pymatgen.core import Composition
+def _are_all_groups(entries: list[Any]) -> bool:
+    return all(_is_number(entry) for entry in entries) and sorted(entries) == list(range(1, N_GROUPS + 1))
 
+
+def _weights(entries: list[Any]) -> tuple[float, ...]:
+    """Return 230 weights with the sum 1."""
+    for group, entry in enumerate(entries, start=1):
+        if not _is_number(entry) or not 0 <= entry <= sys.float_info.max:
+            raise InputError(f"{_WEIGHTS}, got {entry!r} for space group {group}")
+    weights = np.asarray(entries, np.float64)
+    if not weights.any():
+        raise InputError(f"{_WEIGHTS}, got {N_GROUPS} zeros")
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not np.isfinite(total):  # each weight is finite, their sum is not
+        weights = weights / weights.max()
+        total = weights.sum()
+    return tuple((weights / total).tolist())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _formula(formula: Any) -> tuple[tuple[int, int], ...]:
+    """Return the reduced composition of a formula or a mapping of elements."""
+    if not isinstance(formula, str | Mapping):
+        raise InputError(f"formula must be a composition such as 'SrTiO3' or {{'Ti': 1, 'O': 2}}, got {formula!r}")
     try:
-        counts = {atomic_number(str(element)): amount for element, amount in Composition(formula).items()}
-    except (ValueError, TypeError, KeyError) as error:
+        counts = _parsed(formula) if isinstance(formula, str) else _counted(formula)
+    except ValueError as error:
         raise InputError(f"formula must be a composition such as 'SrTiO3', got {formula!r}: {error}") from error
-    if not counts or any(amount <= 0 or amount != int(amount) for amount in counts.values()):
+    if not counts or not all(_is_amount(amount) for amount in counts.values()):
         raise InputError(f"formula must have whole positive numbers of atoms, got {formula!r}")
     divisor = gcd(*(int(amount) for amount in counts.values()))
     return tuple(sorted((z, int(amount) // divisor) for z, amount in counts.items()))
+
+
+def _is_amount(value: Any) -> bool:
+    return _is_number(value) and bool(0 < value < np.inf and value % 1 == 0)
+
+
+def _parsed(formula: str) -> dict[int, float]:
+    from pymatgen.core import Composition
+
+    for symbol in re.findall("[A-Z][a-z]*", formula):  # pymatgen takes D and T for hydrogen, X for a dummy
+        atomic_number(symbol)
+    return {element.Z: amount for element, amount in Composition(formula).items()}
+
+
+def _counted(formula: Mapping[Any, Any]) -> dict[int, Any]:
+    counts: dict[int, Any] = {}
+    for key, amount in formula.items():
+        Z = atomic_number(key if isinstance(key, str | int | np.integer) else getattr(key, "name", str(key)))
+        if Z in counts:
+            raise InputError(f"{SYMBOLS[Z]} is there twice")
+        counts[Z] = amount
+    return counts
 
 
 def _require(needed: set[int], allowed: set[int], name: str) -> None:
@@ -254,7 +304,7 @@ def _site_elements(lists: Any) -> tuple[tuple[int, ...] | None, ...]:
 
 
 def _tied_sites(groups: Any) -> tuple[tuple[int, ...], ...]:
-    listed = [_listed("tied_sites, a list of lists,", group) for group in _listed("tied_sites", groups)]
+    listed = [_listed(f"tied_sites[{i}]", group) for i, group in enumerate(_listed("tied_sites", groups))]
     tied = tuple(tuple(sorted(_integer("tied_sites", i, 0, MAX_SITES - 1) for i in group)) for group in listed)
     flat = [i for group in tied for i in group]
     if len(set(flat)) < len(flat) or any(len(group) < 2 for group in tied):

@@ -15,17 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
+from crystal_env.encoding import denormalise, gamma_allowed, gamma_bounds, normalise_angle
 from crystal_env.geometry import representatives
 from crystal_env.grammar.feasibility import Grammar
-from crystal_env.vocabulary import (
-    FIRST_ELEMENT,
-    N_SYMBOLS,
-    Phase,
-    Vocabulary,
-    angle_to_unit,
-    gamma_bounds,
-    unit_to_value,
-)
+from crystal_env.vocabulary import FIRST_ELEMENT, N_SYMBOLS, Phase, Vocabulary
 from crystal_env.wyckoff import N_GROUPS, N_LETTERS, N_SLOTS, tables
 
 _Rows = NDArray[np.int64]
@@ -122,51 +115,51 @@ class CrystalStates:
         self._restrict(rows)
 
     def step(
-        self, rows: _Rows, tokens: NDArray[np.int64], units: NDArray[np.float64] | None = None
+        self, rows: _Rows, tokens: NDArray[np.int64], normalised: NDArray[np.float64] | None = None
     ) -> NDArray[np.bool_]:
         """Take one decision in each of ``rows`` (n,), which are unfinished and distinct.
 
         Args:
             rows: (n,) indices of crystals.
             tokens: (n,) action ids.
-            units: (n,) unit values of numbers in continuous mode, where the ids of numeric phases do not matter.
+            normalised: (n,) normalised values in continuous mode, where the ids of numeric phases do not matter.
 
         Returns:
             (n,) whether the decision was allowed; a crystal whose decision was not stays as it is.
         """
-        valid = self.allowed(rows, tokens, units)
+        valid = self.allowed(rows, tokens, normalised)
         if not valid.all():
             rows, tokens = rows[valid], tokens[valid]
-            units = None if units is None else units[valid]
+            normalised = None if normalised is None else normalised[valid]
         active, token = np.zeros(len(self), bool), np.zeros(len(self), np.int64)
         active[rows], token[rows] = True, tokens
         phase = np.where(active, self.phase, _DONE)
-        if units is None:
-            unit, written = self.vocabulary.unit[phase, token], token + 1
+        if normalised is None:
+            u, written = self.vocabulary.normalised[phase, token], token + 1
         else:
-            unit = np.zeros(len(self))
-            unit[rows] = units
-            written = np.where(phase >= _X, unit, token + 1)
-        self._write(active, phase, token, unit, written)
+            u = np.zeros(len(self))
+            u[rows] = normalised
+            written = np.where(phase >= _X, u, token + 1)
+        self._write(active, phase, token, u, written)
         self._move_on(active, phase)
         np.take(self._base_masks, self.phase, axis=0, out=self.masks, mode="clip")
         self._restrict(None)
         return valid
 
     def allowed(
-        self, rows: _Rows, tokens: NDArray[np.int64], units: NDArray[np.float64] | None = None
+        self, rows: _Rows, tokens: NDArray[np.int64], normalised: NDArray[np.float64] | None = None
     ) -> NDArray[np.bool_]:
         """Return whether `step` with the same arguments would allow each decision (n,)."""
         known = (tokens >= 0) & (tokens < self.vocabulary.size)
         allowed = known & self.masks[rows, np.where(known, tokens, 0)]
-        if units is None:
+        if normalised is None:
             return allowed
         phase = self.phase[rows]
-        allowed = np.where(phase >= _X, (units >= 0) & (units <= 1), allowed)
+        allowed = np.where(phase >= _X, (normalised >= 0) & (normalised <= 1), allowed)
         gamma = np.flatnonzero(phase == _GAMMA)
         if len(gamma):
             low, high = self.gamma_bounds(rows[gamma]).T
-            allowed[gamma] &= (units[gamma] >= low) & (units[gamma] <= high)
+            allowed[gamma] &= (normalised[gamma] >= low) & (normalised[gamma] <= high)
         return allowed
 
     def crystals(self, rows: _Rows) -> CrystalBatch:
@@ -193,12 +186,11 @@ class CrystalStates:
         return W, A, representatives(self.G[rows], W, values[:, 2:])
 
     def gamma_bounds(self, rows: _Rows) -> NDArray[np.float64]:
-        """Return the bounds (n, 2) of the unit value of gamma, where alpha and beta are decided."""
-        alpha, beta = self._values[rows, _FIRST_PARAMETER + 3], self._values[rows, _FIRST_PARAMETER + 4]
-        return angle_to_unit(gamma_bounds(alpha, beta))
+        """Return the bounds (n, 2) of the normalised value of gamma, where alpha and beta are decided."""
+        return normalise_angle(gamma_bounds(*self._alpha_beta(rows)))
 
-    def unit_bounds(self, row: int) -> tuple[float, float]:
-        """Return the bounds of the unit value that one crystal may be given next, (0, 1) but for a free gamma."""
+    def normalised_bounds(self, row: int) -> tuple[float, float]:
+        """Return the bounds of the normalised value that a row may take next, (0, 1) but for a free gamma."""
         if self.phase[row] != _GAMMA:
             return 0.0, 1.0
         exact = self.gamma_bounds(np.array([row]))[0]
@@ -207,12 +199,15 @@ class CrystalStates:
         high = high if high <= exact[1] else np.nextafter(high, np.float32(0))
         return float(low), float(high)
 
+    def _alpha_beta(self, rows: _Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return self._values[rows, _FIRST_PARAMETER + 3], self._values[rows, _FIRST_PARAMETER + 4]
+
     def _write(
         self,
         active: NDArray[np.bool_],
         phase: NDArray[np.int64],
         token: NDArray[np.int64],
-        unit: NDArray[np.float64],
+        u: NDArray[np.float64],
         written: NDArray[Any],
     ) -> None:
         """Write the decisions of all rows into the crystals and the observations."""
@@ -220,7 +215,7 @@ class CrystalStates:
         is_element = phase == _ELEMENT
         self._letter = np.where(phase == _LETTER, token, self._letter)
         self._n_atoms += np.where(is_element, tables().multiplicity[self.G, self._letter], 0)
-        value = np.where(phase < _X, token - _ORIGIN[phase], unit_to_value(unit, phase, self._n_atoms))
+        value = np.where(phase < _X, token - _ORIGIN[phase], denormalise(u, phase, self._n_atoms))
         self._values[every, _COLUMN[phase] + _PER_SITE[phase] * self._site] = value
         self._prefix[every, np.where(active, 2 + self._decisions, -1)] = written
         self._decisions += active
@@ -286,8 +281,8 @@ class CrystalStates:
                 self.masks[part, self.vocabulary.first_group :] = grammar.probabilities[1:] > 0
         if self.vocabulary.bins and len(gamma := at(_GAMMA)):
             numbers = slice(N_SYMBOLS, self.vocabulary.first_group)
-            unit, bounds = self.vocabulary.unit[_GAMMA, numbers], self.gamma_bounds(gamma)
-            self.masks[gamma, numbers] = (unit >= bounds[:, :1]) & (unit <= bounds[:, 1:])
+            u = self.vocabulary.normalised[_GAMMA, numbers]
+            self.masks[gamma, numbers] = gamma_allowed(u, *self._alpha_beta(gamma))
 
     def _restrict_elements(self, rows: _Rows) -> None:
         for grammar, part in self._by_grammar(rows):

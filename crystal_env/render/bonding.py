@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from crystal_env import geometry
 from crystal_env.elements import SYMBOLS
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def covalent_radii(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def atoms_around_cell(crystal: "Crystal", lattice: NDArray[np.float64]) -> Atoms:
     """Return the atoms of the cell, their images on its faces, and the surroundings that can hold their neighbours."""
-    cell = geometry.expand(crystal.to_batch())
+    cell = crystal.to_batch().expand()
     reach = 2 * _BOND_TOLERANCE * covalent_radii(cell.numbers).max()
     spacing = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
     pad = reach / spacing

@@ -16,11 +16,10 @@ as the same crystal, as they do for every energy; the eleven pairs of mirrored g
 apart, for a crystal keeps its group.
 """
 
-from collections.abc import Iterable
 from functools import cmp_to_key, lru_cache
 from math import gcd
 from string import ascii_uppercase
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +27,9 @@ from numpy.typing import NDArray
 from crystal_env import geometry
 from crystal_env.elements import SYMBOLS
 from crystal_env.symmetry import normaliser
-from crystal_env.wyckoff import LETTERS, tables
+from crystal_env.wyckoff import LETTERS, spelled, tables
 
-if TYPE_CHECKING:
-    from crystal_env.crystal import Crystal
+_Fields = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 
 _LENGTH_TOLERANCE = 1e-3  # Å
 _ANGLE_TOLERANCE = 1e-2  # degrees
@@ -39,7 +37,23 @@ _COORDINATE_TOLERANCE = 1e-3
 _CODE = 128  # letter and element as one integer: _CODE * W + A
 
 
-def key(crystal: "Crystal") -> str:
+class Sites(Protocol):
+    """What has a space group and sites, such as a `crystal_env.crystal.Crystal`."""
+
+    @property
+    def G(self) -> int:
+        """Space group number."""
+
+    @property
+    def W(self) -> NDArray[np.int64]:
+        """Letter indices (n,)."""
+
+    @property
+    def A(self) -> NDArray[np.int64]:
+        """Atomic numbers (n,)."""
+
+
+def key(crystal: Sites) -> str:
     """Return the group and the smallest list of letters and elements, such as ``"225-a-Na-b-Cl"``."""
     permuted = normaliser.letter_permutations(crystal.G)[:, crystal.W]
     codes = np.sort(_CODE * permuted + crystal.A, axis=1)
@@ -47,7 +61,7 @@ def key(crystal: "Crystal") -> str:
     return "-".join([str(crystal.G), *(f"{LETTERS[code // _CODE - 1]}-{SYMBOLS[code % _CODE]}" for code in smallest)])
 
 
-def wyckoff_template(crystal: "Crystal") -> str:
+def wyckoff_template(crystal: Sites) -> str:
     """Return the group and the letters of the sites, such as ``"221-abc"``, whatever the elements.
 
     Of the lists of letters that the normaliser makes of each other it is the first in the alphabet. That is not always
@@ -56,7 +70,7 @@ def wyckoff_template(crystal: "Crystal") -> str:
     return _template(crystal.G, tuple(crystal.W.tolist()))
 
 
-def prototype(crystal: "Crystal") -> str:
+def prototype(crystal: Sites) -> str:
     """Return the group, the anonymous formula and the letters of each element: ``"221-ABC3-a-b-c"`` of SrTiO3.
 
     Elements stand in the order of their amounts, then of their letters. It is the label of prototypes of AFLOW
@@ -72,7 +86,7 @@ def prototype(crystal: "Crystal") -> str:
 def _template(G: int, W: tuple[int, ...]) -> str:
     images = np.sort(normaliser.letter_permutations(G)[:, W], axis=1)
     smallest = images[np.lexsort(images.T[::-1])[0]]
-    return f"{G}-{_spelled(smallest)}"
+    return f"{G}-{spelled(smallest)}"
 
 
 @lru_cache(maxsize=1 << 16)
@@ -87,23 +101,18 @@ def _prototype(G: int, sites: tuple[tuple[int, ...], ...]) -> str:
     counts = [amount // gcd(*amounts) for amount in sorted(amounts)]
     names = ascii_uppercase[: len(counts)]
     formula = "".join(name if count == 1 else f"{name}{count}" for name, count in zip(names, counts, strict=True))
-    return "-".join([str(G), formula, *(_spelled(W) for _, W in min(described))])
+    return "-".join([str(G), formula, *(spelled(W) for _, W in min(described))])
 
 
-def _spelled(W: Iterable[int]) -> str:
-    return "".join(LETTERS[letter - 1] for letter in W)
-
-
-def canonical(crystal: "Crystal") -> "Crystal":
-    """Return the description of a crystal that all its equivalent descriptions share."""
-    from crystal_env.crystal import Crystal
-
-    G = crystal.G
-    projection = tables().projection[G, crystal.W]
-    exact = np.einsum("nij,nj->ni", projection[:, :, :3], crystal.XYZ) + projection[:, :, 3]
-    bases = _reduced_bases(G, crystal.L)
+def canonical(
+    G: int, W: NDArray[np.int64], A: NDArray[np.int64], XYZ: NDArray[np.float64], L: NDArray[np.float64]
+) -> _Fields:
+    """Return group, letters (n,), elements (n,), coordinates (n, 3) and lattice (6,) in the canonical setting."""
+    projection = tables().projection[G, W]
+    exact = np.einsum("nij,nj->ni", projection[:, :, :3], XYZ) + projection[:, :, 3]
+    bases = _reduced_bases(G, L)
     images = [(row, *image) for row, P in enumerate(bases) for image in zip(*normaliser.maps(G, P), strict=True)]
-    codes = np.array([_CODE * letters[crystal.W] + crystal.A for _, _, letters in images])
+    codes = np.array([_CODE * letters[W] + A for _, _, letters in images])
     order = codes.argsort(axis=1, kind="stable")
     codes = np.take_along_axis(codes, order, 1)
     best = codes[np.lexsort(codes.T[::-1])[0]]
@@ -118,8 +127,8 @@ def canonical(crystal: "Crystal") -> "Crystal":
         basis += [row] * len(moved)
     candidates = np.concatenate(points)
     chosen = int(_first_smallest(candidates.reshape(1, len(candidates), -1))[0])
-    lattice = transformed_lattices(G, crystal.L[None], bases[[basis[chosen]]])[0]
-    return Crystal(G, W, A, candidates[chosen], lattice)
+    lattice = transformed_lattices(G, L[None], bases[[basis[chosen]]])[0]
+    return G, W, A, candidates[chosen], lattice
 
 
 def _reduced_bases(G: int, L: NDArray[np.float64]) -> NDArray[np.int64]:

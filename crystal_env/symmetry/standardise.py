@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import moyopy
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +27,6 @@ _GROUP_IN_CIF = re.compile(
     r"^\s*(_\S*space_group_name_H-M\S*|_\S*Int_Tables_number|_space_group_IT_number)[ \t]+(.+)$",
     re.MULTILINE | re.IGNORECASE,
 )
-_SETTING = moyopy.Setting.standard()
 
 
 def cell_arrays(source: "Structure | Atoms | str | Path") -> _Cell:
@@ -127,6 +125,8 @@ def standardise(
     Raises:
         ValueError: if atoms overlap, no symmetry is found or there are more than 20 inequivalent sites.
     """
+    import moyopy
+
     if not symprec > 0:
         raise InputError(f"symprec must be positive (Å), got {symprec}")
     closest = _closest(lattice, frac)
@@ -135,7 +135,7 @@ def standardise(
     try:
         cell = moyopy.Cell(lattice.tolist(), (frac - np.floor(frac)).tolist(), numbers.tolist())
         with _quiet_moyo():
-            dataset = moyopy.MoyoDataset(cell, symprec=symprec, setting=_SETTING, rotate_basis=False)
+            dataset = moyopy.MoyoDataset(cell, symprec=symprec, setting=moyopy.Setting.standard(), rotate_basis=False)
     except Exception as error:  # moyopy raises plain exceptions of its own kinds
         raise InputError(f"no symmetry found at symprec {symprec} Å: {error}") from error
     G = int(dataset.number)

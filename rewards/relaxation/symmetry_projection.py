@@ -43,7 +43,7 @@ def symmetry_projection(crystal: "Crystal") -> SymmetryProjection:
     """
     batch = CrystalBatch.from_crystals([crystal])
     conventional = geometry.lattice_vectors(batch.L)[0]
-    cell = geometry.expand(batch, primitive=True)
+    cell = batch.expand(primitive=True)
     atoms = cell.frac @ cell.lattice[0]
     rotations, shifts = normaliser.general_operations(crystal.G)
     _, first = np.unique(rotations.reshape(-1, 9), axis=0, return_index=True)  # centring only repeats them

@@ -11,7 +11,8 @@ from gymnasium.vector import AutoresetMode
 import crystal_env  # noqa: F401  registers the environment
 from agents import CrystalFormer, CrystalFormerConfig
 from crystal_env.crystal import Crystal, CrystalBatch
-from crystal_env.vocabulary import N_SYMBOLS, Phase, Vocabulary, unit_to_value
+from crystal_env.encoding import denormalise
+from crystal_env.vocabulary import N_SYMBOLS, Phase, Vocabulary
 from crystal_env.wyckoff import tables
 
 BINS = 24
@@ -37,11 +38,11 @@ def base_model(seed=0, factor=8.0):
 @cache
 def every_crystal() -> CrystalBatch:
     """Return all crystals: the letters of at most two atoms, three elements, 24 lengths, in two cubic groups."""
-    unit = Vocabulary(BINS).unit[Phase.A, N_SYMBOLS : N_SYMBOLS + BINS]
+    unit = Vocabulary(BINS).normalised[Phase.A, N_SYMBOLS : N_SYMBOLS + BINS]
     crystals = []
     for G, W in ((group, letters) for group in GROUPS for letters in LETTERS[group]):
         n_atoms = tables().multiplicity[G, W].sum()
-        lengths = unit_to_value(unit, np.full(BINS, int(Phase.A)), np.full(BINS, n_atoms))
+        lengths = denormalise(unit, np.full(BINS, int(Phase.A)), np.full(BINS, n_atoms))
         xyz = tables().projection[G, W, :, 3]
         for A, a in itertools.product(itertools.product(ELEMENTS, repeat=len(W)), lengths):
             crystals.append(Crystal(G, W, list(A), xyz, [a, a, a, 90, 90, 90]))

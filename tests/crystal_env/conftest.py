@@ -8,7 +8,7 @@ import pytest
 import spglib
 
 from crystal_env.crystal import Crystal, CrystalBatch
-from crystal_env.geometry import angle_volume, expand
+from crystal_env.geometry import angle_volume
 from crystal_env.wyckoff import tables
 
 ROCK_SALT = "225-a-Na-0-0-0-b-Cl-1/2-1/2-1/2-X-5.64-5.64-5.64-90-90-90"
@@ -102,7 +102,7 @@ def disguise():
     """A function (crystal, rng) -> the arrays of the same crystal in another cell, origin, order and orientation."""
 
     def make(crystal: Crystal, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        atoms = expand(crystal.to_batch(), primitive=True)
+        atoms = crystal.to_batch().expand(primitive=True)
         lattice, frac, numbers = atoms.lattice[0], atoms.frac, atoms.numbers
         axis, copies = rng.integers(3), int(rng.integers(1, 3))
         scale = np.where(np.arange(3) == axis, copies, 1)

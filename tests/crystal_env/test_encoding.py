@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from crystal_env import Crystal, CrystalBatch, Phase, Vocabulary
+from crystal_env.encoding import ANGLE_BOUNDS, LENGTH_BOUNDS, denormalise, normalise_angle, normalise_length
 from crystal_env.grammar.constraints import constraints
 from crystal_env.grammar.feasibility import compile_grammar
 from crystal_env.grammar.state import CrystalStates
-from crystal_env.vocabulary import ANGLE_BOUNDS, LENGTH_BOUNDS, angle_to_unit, length_to_unit, unit_to_value
 
 VOCABULARIES = [Vocabulary(), Vocabulary(48), Vocabulary(0), Vocabulary(24, chooses_group=True)]
 
@@ -54,11 +54,11 @@ def test_special_fractions_and_angles_are_exact():
 
 def test_units_and_values_are_inverse():
     u = np.linspace(0, 1, 11)
-    for phase, inverse in ((Phase.A, lambda v: length_to_unit(v, 7)), (Phase.BETA, angle_to_unit)):
-        values = unit_to_value(u, np.full(11, int(phase)), np.full(11, 7))
+    for phase, inverse in ((Phase.A, lambda v: normalise_length(v, 7)), (Phase.BETA, normalise_angle)):
+        values = denormalise(u, np.full(11, int(phase)), np.full(11, 7))
         assert np.allclose(inverse(values), u)
-    assert unit_to_value(np.array([1.0]), np.array([int(Phase.X)]), np.array([1])) == [0.0]
-    lengths = unit_to_value(np.array([0.0, 1.0]), np.full(2, int(Phase.A)), np.array([8, 8]))
+    assert denormalise(np.array([1.0]), np.array([int(Phase.X)]), np.array([1])) == [0.0]
+    lengths = denormalise(np.array([0.0, 1.0]), np.full(2, int(Phase.A)), np.array([8, 8]))
     assert np.allclose(lengths, 2 * np.array(LENGTH_BOUNDS))
     assert ANGLE_BOUNDS == (30.0, 150.0)
 

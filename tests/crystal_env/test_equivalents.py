@@ -5,14 +5,13 @@ import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from crystal_env import Crystal, CrystalBatch, Phase, Vocabulary, sample_masked
+from crystal_env.encoding import ANGLE_BOUNDS, gamma_bounds
 from crystal_env.equivalents import equivalents
-from crystal_env.geometry import expand
 from crystal_env.grammar.constraints import constraints
 from crystal_env.grammar.feasibility import compile_grammar
 from crystal_env.grammar.state import CrystalStates
 from crystal_env.symmetry import normaliser
 from crystal_env.symmetry.standardise import _sites
-from crystal_env.vocabulary import ANGLE_BOUNDS, gamma_bounds
 from crystal_env.wyckoff import tables
 
 GROUPS = np.arange(1, 231)
@@ -163,7 +162,7 @@ def test_sites_are_represented_and_sorted_as_those_of_structures(crystals):
     new = equivalents(crystals, np.random.default_rng(13))
     rng = np.random.default_rng(14)
     for row, crystal in enumerate(new):
-        atoms = expand(new[[row]])
+        atoms = new[[row]].expand()
         order = rng.permutation(len(atoms.numbers))
         sites = _sites(crystal.G, atoms.lattice[0], atoms.frac[order], atoms.numbers[order], 1e-3)
         sites.sort(key=lambda site: (site[0], *np.round(site[2], 6)))

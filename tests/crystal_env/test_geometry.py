@@ -5,7 +5,7 @@ from ase.neighborlist import neighbor_list
 from pymatgen.core import Structure
 
 from crystal_env.crystal import Crystal, CrystalBatch
-from crystal_env.geometry import angle_volume, expand, lattice_vectors
+from crystal_env.geometry import angle_volume, lattice_vectors
 from crystal_env.wyckoff import tables
 
 
@@ -39,7 +39,7 @@ def test_angle_volume_is_the_squared_volume_of_the_unit_cell():
 
 def test_expand_applies_spglibs_operations_to_every_site(one_of_each_group, spglib_operations):
     for crystal in one_of_each_group:
-        atoms = expand(crystal.to_batch())
+        atoms = crystal.to_batch().expand()
         rotations, translations = spglib_operations(crystal.G)
         expected = set()
         for element, site in zip(crystal.A, crystal.XYZ, strict=True):
@@ -51,7 +51,7 @@ def test_expand_applies_spglibs_operations_to_every_site(one_of_each_group, spgl
 
 
 def test_expand_marks_the_representative_of_every_orbit(one_of_each_group):
-    atoms = expand(one_of_each_group)
+    atoms = one_of_each_group.expand()
     assert atoms.is_site.sum() == one_of_each_group.n_sites().sum()
     sites = np.concatenate([crystal.XYZ for crystal in one_of_each_group])
     difference = atoms.frac[atoms.is_site] - sites
@@ -59,7 +59,7 @@ def test_expand_marks_the_representative_of_every_orbit(one_of_each_group):
 
 
 def test_primitive_cells_hold_the_same_crystal(one_of_each_group):
-    conventional, primitive = expand(one_of_each_group), expand(one_of_each_group, primitive=True)
+    conventional, primitive = one_of_each_group.expand(), one_of_each_group.expand(primitive=True)
     centring = tables().n_centring[one_of_each_group.G]
     assert (primitive.counts * centring == conventional.counts).all()
     volume = np.abs(np.linalg.det(conventional.lattice)), np.abs(np.linalg.det(primitive.lattice))
@@ -113,4 +113,4 @@ def test_min_distance_does_not_look_beyond_the_cutoff(rock_salt):
 
 def test_empty_batches_have_no_atoms_and_no_distances():
     empty = CrystalBatch.empty()
-    assert len(empty.min_distance()) == len(empty.volume_per_atom()) == len(expand(empty).numbers) == 0
+    assert len(empty.min_distance()) == len(empty.volume_per_atom()) == len(empty.expand().numbers) == 0

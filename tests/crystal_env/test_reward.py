@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from crystal_env.crystal import CrystalBatch
+from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult, Scorer, memories, resolve_reward, reward_floor
 
 
@@ -166,6 +167,32 @@ def test_info_of_one_crystal_holds_plain_numbers():
     assert type(info["reward_terms"]["energy"]) is float
 
 
+class OneRow(np.ndarray):
+    """An array that gives single rows and nothing else."""
+
+    def __getitem__(self, row):
+        assert isinstance(row, int)
+        return super().__getitem__(row)
+
+    def __iter__(self):
+        raise AssertionError("read as a whole")
+
+    def __array_ufunc__(self, *args, **kwargs):
+        raise AssertionError("read as a whole")
+
+
+def test_info_of_one_crystal_reads_no_other():
+    energy, success, failures = (np.array(values) for values in ([0.5, 0.25], [0.0, 1.0], [None, None]))
+    whole = RewardResult(np.zeros(2), {"energy": energy, "success": success}, failures)
+    guarded = RewardResult(
+        np.zeros(2).view(OneRow),
+        {name: values.view(OneRow) for name, values in whole.terms.items()},
+        failures.view(OneRow),
+    )
+    assert [guarded.info(row)["is_success"] for row in range(2)] == [False, True]
+    assert [guarded.info(row) for row in range(2)] == [whole.info(row) for row in range(2)]
+
+
 def test_vector_info_spreads_over_the_sub_environments():
     info = result([1.0, 2.0], energy=[0.5, 0.25]).vector_info(np.array([3, 1]), num_envs=4)
     assert info["reward_terms"]["energy"].tolist() == [0.0, 0.25, 0.0, 0.5]
@@ -183,6 +210,22 @@ def test_rewards_are_resolved_by_name_class_function_and_instance(batch):
     assert resolve_reward(f"{here}:scaled", {"factor": 2.0})(batch).tolist() == (2 * lengths).tolist()
     assert resolve_reward(f"{here}:Scaled", {"factor": 2.0})(batch).tolist() == (2 * lengths).tolist()
     assert resolve_reward(Scaled)(batch).tolist() == lengths.tolist()
+
+
+@pytest.mark.parametrize(
+    ("reward", "kwargs"),
+    [
+        (scaled, {"faktor": 2}),
+        (Scaled, {"faktor": 2}),
+        (Scaled(), {"faktor": 2}),
+        (f"{__name__}:Scaled", {"faktor": 2}),
+        (Scaled, ["factor"]),
+        (scaled, 3),
+    ],
+)
+def test_arguments_that_a_reward_does_not_take_are_refused(reward, kwargs):
+    with pytest.raises(InputError, match=r"reward_kwargs .*(faktor|must be a dict)"):
+        resolve_reward(reward, kwargs)
 
 
 @pytest.mark.parametrize(

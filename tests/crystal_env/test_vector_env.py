@@ -141,8 +141,9 @@ def test_seeds_reproduce_and_lists_of_seeds_seed_each_copy():
     env = make(5)
     env.reset(seed=3)
     assert env.unwrapped.np_random_seed == (3, 4, 5, 6, 7)
-    with pytest.raises(ValueError, match="list of 5 seeds, got 2"):
-        env.reset(seed=[1, 2])
+    for seed, given in (([1, 2], "2 seeds"), ("abcde", "'abcde'"), (1.5, "1.5")):
+        with pytest.raises(ValueError, match=f"seed must be an integer or a list of 5 seeds, got {given}"):
+            env.reset(seed=seed)
 
 
 def test_pickle_in_mid_episode_continues_identically():
@@ -245,8 +246,9 @@ def test_the_vector_environment_has_a_task_and_a_floor_too():
 def test_bad_options_leave_every_episode_as_it_was():
     env = make(3)
     before, _ = env.reset(seed=0)
-    with pytest.raises(ValueError, match="options of reset"):
-        env.reset(options={"colour": "red"})
+    for options in ({"colour": "red"}, 5, [1]):
+        with pytest.raises(ValueError, match="options of reset"):
+            env.reset(options=options)
     assert np.array_equal(env.states.observations, before)
 
 

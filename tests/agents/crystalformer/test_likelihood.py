@@ -12,11 +12,12 @@ from agents import CrystalFormer, CrystalFormerConfig
 from agents.crystalformer.distribution import Distribution, any_crystal
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.elements import atomic_numbers
+from crystal_env.encoding import denormalise, gamma_bounds
 from crystal_env.geometry import representatives
 from crystal_env.grammar.constraints import constraints
 from crystal_env.grammar.feasibility import compile_grammar
 from crystal_env.grammar.state import CrystalStates
-from crystal_env.vocabulary import N_SYMBOLS, Phase, Vocabulary, gamma_bounds, unit_to_value
+from crystal_env.vocabulary import N_SYMBOLS, Phase, Vocabulary
 from crystal_env.wyckoff import tables
 
 CONFIG = CrystalFormerConfig(
@@ -60,8 +61,8 @@ def lattice_grid(crystal, parameters):
     crystals = crystal.to_batch()[np.zeros(len(numbers), int)]
     for parameter, bins in zip(parameters, numbers.T, strict=True):
         phase = np.full(len(bins), int(Phase.A + parameter))
-        unit = Vocabulary(BINS).unit[Phase.A + parameter, N_SYMBOLS:][bins]
-        crystals.L[:, parameter] = unit_to_value(unit, phase, crystals.n_atoms())
+        unit = Vocabulary(BINS).normalised[Phase.A + parameter, N_SYMBOLS:][bins]
+        crystals.L[:, parameter] = denormalise(unit, phase, crystals.n_atoms())
     crystals.L[:] = np.take_along_axis(crystals.L, tables().lattice_source[crystals.G], axis=1)
     return crystals
 
@@ -374,10 +375,10 @@ def test_arguments_that_make_no_sense_are_refused(model):
 
 def test_with_bins_a_lattice_stands_for_its_bins(model):
     """Also where gamma is at the edge of what alpha and beta allow, as bins."""
-    rng, unit = np.random.default_rng(0), Vocabulary(BINS).unit[Phase.A, N_SYMBOLS:]
+    rng, unit = np.random.default_rng(0), Vocabulary(BINS).normalised[Phase.A, N_SYMBOLS:]
     alpha, beta = (grid.ravel() for grid in np.meshgrid(*[30 + 5.0 * np.arange(BINS)] * 2))
     on_grid = Crystal.from_string(SKEW).to_batch()[np.zeros(2 * BINS**2, int)]
-    on_grid.L[:, :3] = unit_to_value(rng.choice(unit, (len(on_grid), 3)), Phase.A, 2)
+    on_grid.L[:, :3] = denormalise(rng.choice(unit, (len(on_grid), 3)), Phase.A, 2)
     on_grid.L[:, 3], on_grid.L[:, 4] = np.tile(alpha, 2), np.tile(beta, 2)
     low, high = gamma_bounds(alpha, beta).T
     on_grid.L[:, 5] = np.concatenate([30 + 5 * np.ceil((low - 30) / 5), 30 + 5 * np.floor((high - 30) / 5)])
@@ -396,5 +397,5 @@ def test_a_cell_at_its_bounds_can_be_drawn(model, unit, bins):
     for n_sites in range(1, 21):
         crystals = CrystalBatch.empty(1)
         crystals.G[:], crystals.W[:, :n_sites], crystals.A[:, :n_sites] = 47, tables().n_letters[47], 26
-        crystals.L[:] = unit_to_value(np.full(6, unit), np.arange(Phase.A, Phase.DONE), crystals.n_atoms())
+        crystals.L[:] = denormalise(np.full(6, unit), np.arange(Phase.A, Phase.DONE), crystals.n_atoms())
         assert torch.isfinite(scored(model, crystals, bins=bins).lattice).all()

@@ -8,8 +8,8 @@ from scipy.integrate import simpson
 from scipy.stats import truncnorm, vonmises
 
 from agents.crystalformer.mixtures import LatticeMixture, VonMises, lattice_bounds, log_normal_mass
-from crystal_env.encoding import gamma_bins
-from crystal_env.vocabulary import LENGTH_BOUNDS, N_SYMBOLS, Phase, Vocabulary, gamma_bounds
+from crystal_env.encoding import LENGTH_BOUNDS, gamma_bins, gamma_bounds
+from crystal_env.vocabulary import N_SYMBOLS, Phase, Vocabulary
 
 LENGTHS, ANGLES = np.array(LENGTH_BOUNDS), np.radians([30.0, 150.0])
 LOG_TWO_PI = np.log(2 * np.pi)
@@ -192,7 +192,7 @@ def test_a_number_at_its_bound_is_inside_also_in_single_precision():
 @pytest.mark.parametrize("parameter", range(6))
 def test_bins_of_the_lattice_sum_to_one_and_follow_the_density_and_their_width(parameter):
     n = 960
-    at = Vocabulary(n).unit[Phase.A + parameter, N_SYMBOLS:]
+    at = Vocabulary(n).normalised[Phase.A + parameter, N_SYMBOLS:]
     value = 0.7 * (40 / 0.7) ** at if parameter < 3 else ANGLES[0] + at * (ANGLES[1] - ANGLES[0])
     width = value * np.log(40 / 0.7) / n if parameter < 3 else np.full(n, (ANGLES[1] - ANGLES[0]) / n)
     L = np.full((n, 6), np.pi / 2)

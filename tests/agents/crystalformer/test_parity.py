@@ -13,7 +13,7 @@ from agents.crystalformer.network import Outputs
 from agents.crystalformer.tokens import Tokens
 from agents.klppo.losses import published_surrogate
 from crystal_env import CrystalBatch
-from crystal_env.vocabulary import ANGLE_BOUNDS, LENGTH_BOUNDS, gamma_bounds
+from crystal_env.encoding import ANGLE_BOUNDS, LENGTH_BOUNDS, gamma_bounds
 from crystal_env.wyckoff import N_GROUPS, tables
 
 N_SITES = 21  # slots of the paper's code, all of which may hold a site there

@@ -20,10 +20,11 @@ from agents.crystalformer.random_streams import RandomStreams
 from agents.crystalformer.sampler import sample_crystals
 from agents.crystalformer.tokens import Tokens
 from crystal_env.crystal import Crystal, CrystalBatch
+from crystal_env.encoding import denormalise, gamma_bounds
 from crystal_env.grammar.constraints import constraints, mp20_group_counts
 from crystal_env.grammar.feasibility import compile_grammar
 from crystal_env.grammar.state import CrystalStates
-from crystal_env.vocabulary import N_SYMBOLS, Phase, Vocabulary, gamma_bounds, unit_to_value
+from crystal_env.vocabulary import N_SYMBOLS, Phase, Vocabulary
 from crystal_env.wyckoff import tables
 
 CONFIG = CrystalFormerConfig(
@@ -166,8 +167,8 @@ def lattice_uniforms(model, crystals, temperature, bins, rng, limits_gamma=True)
         mean, width = means[:, :, i], widths[:, :, i]
         weights = np.exp(log_softmax(log_weights, axis=1))
         if bins:
-            phase, unit = np.full(bins, Phase.A + i), Vocabulary(bins).unit[Phase.A + i, N_SYMBOLS:]
-            value = unit_to_value(unit, phase, np.ones(bins, int))
+            phase, unit = np.full(bins, Phase.A + i), Vocabulary(bins).normalised[Phase.A + i, N_SYMBOLS:]
+            value = denormalise(unit, phase, np.ones(bins, int))
             value = value if i < 3 else np.radians(value)
             log_p = -0.5 * ((value - mean[..., None]) / width[..., None]) ** 2 + (np.log(value) if i < 3 else 0)
             allowed = (value >= low[:, None] - 1e-9) & (value <= high[:, None] + 1e-9)

@@ -1,21 +1,21 @@
-"""Masked random play in every space group."""
+"""Masked random episodes in every space group."""
 
 import numpy as np
 import pytest
 
-from benchmarks.verify.groups import check_group, operations, play
+from benchmarks.verify.groups import check_group, operations, roll_out
 
 
 @pytest.mark.parametrize("first", range(1, 231, 23))
 def test_episodes_end_legally_with_the_requested_symmetry(first):
     for group in range(first, first + 23):
-        counts = check_group(group, episodes=100, examined=2)
-        assert counts.played == 100
+        counts = check_group(group, episodes=100, detected=2)
+        assert counts.sampled == 100
         assert counts.wrong == 0, f"group {group}"
 
 
 def test_a_wrong_group_is_noticed():
-    crystals = play(216, 50, seed=0)
+    crystals = roll_out(216, 50, seed=0)
     object.__setattr__(crystals, "G", np.full(50, 225))
     rotations, translations = operations(225)
     from benchmarks.verify.groups import _detected

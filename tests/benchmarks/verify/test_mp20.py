@@ -1,4 +1,4 @@
-"""Crystals of MP-20 survive being written down, replayed and decoded."""
+"""Crystals of MP-20 survive encoding, replay and decoding."""
 
 import numpy as np
 

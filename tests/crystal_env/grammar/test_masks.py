@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from crystal_env.elements import RADIOACTIVE, atomic_number
+from crystal_env.encoding import gamma_bounds
 from crystal_env.grammar.constraints import constraints
 from crystal_env.grammar.feasibility import Grammar
 from crystal_env.grammar.state import CrystalStates
 from crystal_env.sampling import sample_masked
-from crystal_env.vocabulary import FIRST_ELEMENT, N_SYMBOLS, Phase, Vocabulary, gamma_bounds
+from crystal_env.vocabulary import FIRST_ELEMENT, N_SYMBOLS, Phase, Vocabulary
 from crystal_env.wyckoff import LETTERS, tables
 
 BINS = 24
@@ -152,7 +153,7 @@ def test_possible_groups_of_weights_are_those_with_a_crystal():
 
 def test_every_choice_of_alpha_and_beta_leaves_a_gamma_on_every_grid():
     for bins in (24, 48, 960):
-        unit = Vocabulary(bins).unit[Phase.GAMMA, N_SYMBOLS:]
+        unit = Vocabulary(bins).normalised[Phase.GAMMA, N_SYMBOLS:]
         angle = 30 + 120 * unit
         alpha, beta = (grid.ravel() for grid in np.meshgrid(angle, angle))
         low, high = gamma_bounds(alpha, beta).T

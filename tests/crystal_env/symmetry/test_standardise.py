@@ -9,7 +9,6 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
 from crystal_env.crystal import Crystal
-from crystal_env.geometry import expand
 from crystal_env.symmetry.standardise import standardise
 from crystal_env.wyckoff import tables
 
@@ -141,7 +140,7 @@ def test_all_forms_of_a_structure_give_the_same_crystal(perovskite, tmp_path):
 
 def test_crystals_are_the_same_from_left_handed_cells(mp20):
     for crystal in mp20[:30]:
-        atoms = expand(crystal.to_batch(), primitive=True)
+        atoms = crystal.to_batch().expand(primitive=True)
         order = [1, 0, 2]
         mirrored = structure_from(atoms.lattice[0][order], atoms.frac[:, order], atoms.numbers)
         assert Crystal.from_structure(mirrored).key() == crystal.key()
