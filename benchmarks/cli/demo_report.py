@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 from pymatgen.io.cif import CifWriter
 
 from agents.training.run_folder import RunFolder
@@ -47,7 +50,7 @@ class Sample(NamedTuple):
 
 
 def write(out: Path, before: Sample, after: Sample) -> None:
-    """Print the table and write ``results.json``, ``learning.png``, ``best.png`` and ``best/*.cif``.
+    """Print the table and write ``results.json``, three pictures and ``best/*.cif``.
 
     Args:
         out: folder of the results, with the run in ``run``.
@@ -62,6 +65,7 @@ def write(out: Path, before: Sample, after: Sample) -> None:
     _plot(out / "learning.png", before, after, RunFolder(out / "run").history())
     best = _distinct_best(after)
     _write_best(out, after.crystals[best], after.e_above_hull[best])
+    _plot_summary(out / "summary.png", before, after, after.crystals[best])
     print(f"\nthe {len(best)} best distinct compounds, with plots, are in {out}")
 
 
@@ -85,17 +89,33 @@ def _plot(path: Path, before: Sample, after: Sample, history: list[dict[str, flo
     energy, divergence, histogram = figure.subplots(1, 3)
     steps = [entry["step"] for entry in history]
     energy.plot(steps, [entry["terms_of_scored/e_above_hull"] for entry in history], color="tab:blue")
-    energy.set(xlabel="iteration", ylabel="mean energy above hull of scored crystals (eV/atom)")
+    energy.set(xlabel="iteration", ylabel="mean energy above hull (eV/atom, scored)")
     divergence.plot(steps, [entry["rollout/kl"] for entry in history], color="tab:orange")
     divergence.set(xlabel="iteration", ylabel="KL(p || p_base) (nats)")
-    bins = np.linspace(-0.2, 2, 45)
+    _plot_histogram(histogram, before, after)
+    figure.savefig(path, dpi=150)
+
+
+def _plot_histogram(axes: Axes, before: Sample, after: Sample) -> None:
+    bins = np.linspace(-0.2, 2, 45).tolist()
     for sample, name, color in ((before, "base model", "tab:gray"), (after, "fine-tuned", "tab:blue")):
         label = f"{name}: {sample.stable.mean():.1%} stable"
-        histogram.hist(sample.e_above_hull[sample.scored], bins, color=color, alpha=0.6, label=label)
-    histogram.axvline(STABLE, color="tab:red", linestyle="--", linewidth=1)
-    histogram.set(xlabel="energy above hull (eV/atom)", ylabel="crystals")
-    histogram.legend()
-    figure.savefig(path, dpi=150)
+        axes.hist(sample.e_above_hull[sample.scored], bins, color=color, alpha=0.6, label=label)
+    axes.axvline(STABLE, color="tab:red", linestyle="--", linewidth=1)
+    axes.set(xlabel="energy above hull (eV/atom)", ylabel="crystals")
+    axes.legend()
+
+
+def _plot_summary(path: Path, before: Sample, after: Sample, best: CrystalBatch) -> None:
+    """Plot the histogram of energies beside the first six of the best crystals."""
+    with rc_context({"font.size": 17}):
+        figure = Figure(figsize=(21, 8.6), layout="constrained")
+        panels: Any = figure.subfigures(1, 2, width_ratios=(1, 2))
+        _plot_histogram(panels[0].subplots(), before, after)
+    for axes, crystal in zip(panels[1].subplots(2, 3).flat, best, strict=False):
+        picture.draw_on(axes, crystal)
+    figure.savefig(path, dpi=60)
+    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
 
 
 def _distinct_best(sample: Sample) -> NDArray[np.int64]:

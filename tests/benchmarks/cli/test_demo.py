@@ -17,4 +17,5 @@ def test_demo_trains_reports_and_writes_crystals(tmp_path, capsys):
     assert table["before"]["kl_divergence"] == 0
     assert table["after"]["kl_divergence"] != 0
     assert (tmp_path / "learning.png").stat().st_size > 1000
+    assert 10_000 < (tmp_path / "summary.png").stat().st_size < 200_000
     assert (tmp_path / "run" / "agent.zip").stat().st_size > 1000
