@@ -1,24 +1,20 @@
 """The bulk modulus by an equation of state."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crystal_env.crystal import CrystalBatch, as_batch
-from crystal_env.errors import InputError
+from crystal_env.crystal import CrystalBatch
 from crystal_env.reward import RewardResult, without_failure
+from rewards.arguments import finite_number, whole_number
+from rewards.distinct import once_per_crystal
 from rewards.goal import Goal, Kind
 from rewards.potentials import Potential, load_potential
 from rewards.screen import Screen
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from crystal_env.crystal import Crystal
-
 _GPA = 160.21766208  # of one eV/Å^3
-_ROUNDS = 6  # how often the volumes are moved towards the minimum
+_ROUNDS = 6  # fits, between which the volumes move towards the minimum
 
 
 class BulkModulus:
@@ -26,22 +22,23 @@ class BulkModulus:
 
     Energies at ``points`` volumes within ``strain`` of the crystal's own are fitted with the third-order
     Birch-Murnaghan equation of state (Phys. Rev. 71, 809 (1947), Eq. 1), a cubic in V^(-2/3). If its minimum lies
-    outside, the volumes are moved there, at most five times. Terms are ``bulk_modulus`` (GPa), ``volume_ratio`` (the
-    volume of lowest energy over the crystal's), ``potential_calls`` and ``success``. A crystal that fails the screen,
-    breaks the potential or has no minimum nearby gets ``floor``, the terms 0 and a reason.
+    outside, the volumes are shifted towards it, at most five times. Terms are ``bulk_modulus`` (GPa), ``volume_ratio``
+    (the volume of lowest energy over the crystal's), ``potential_calls`` and ``success``. The total is never below
+    ``floor``. A crystal that fails the screen, breaks the potential or has no minimum nearby gets ``floor``, the terms
+    0 and a reason.
 
     Args:
         potential: name of a potential, or the potential.
         goal: ``"maximise"``, ``"minimise"``, or for a ``target`` the loss ``"mse"``, ``"mae"`` or ``"success"``.
-        target: the value wanted in GPa.
+        target: the target value in GPa.
         tolerance: distance in GPa from the target that counts as success.
-        points: volumes of a fit, 5 at least.
+        points: number of volumes of a fit, at least 5.
         strain: largest relative change of the volume.
-        floor: the total of a crystal that cannot be scored.
-        screen: limits a crystal must keep before the potential is asked.
+        floor: the lowest total, also that of a crystal that cannot be scored.
+        screen: limits that a crystal must meet before the potential runs.
 
     Raises:
-        ValueError: if a number is impossible or the potential unknown.
+        ValueError: if a number is out of range or the potential unknown.
     """
 
     def __init__(
@@ -55,22 +52,16 @@ class BulkModulus:
         floor: float = -1000.0,
         screen: Screen | None = None,
     ) -> None:
-        if points < 5:
-            raise InputError(f"points must be at least 5, got {points}")
-        if not 0 < strain <= 0.3:
-            raise InputError(f"strain must be above 0 and at most 0.3, got {strain}")
+        self.points = whole_number("points", points, least=5)
+        self.strain = finite_number("strain", strain, above=0, most=0.3)
+        self.floor = finite_number("floor", floor)
         self.potential = load_potential(potential)
         self.goal = Goal(goal, target, tolerance)
-        self.points, self.strain, self.floor = int(points), float(strain), float(floor)
         self.screen = screen or Screen()
 
-    def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
+    @once_per_crystal
+    def __call__(self, crystals: CrystalBatch) -> RewardResult:
         """Score B crystals; see the class for the terms."""
-        crystals = as_batch(crystals)
-        first, place = crystals.distinct()
-        return self._score(crystals[first]).take(place)
-
-    def _score(self, crystals: CrystalBatch) -> RewardResult:
         failures = self.screen(crystals)
         modulus, ratio, calls = np.zeros((3, len(crystals)))
         centre = np.ones(len(crystals))
@@ -92,7 +83,7 @@ class BulkModulus:
             active = active[~inside & [reason is None for reason in reasons]]
         failures[active] = "the energy has no minimum near the crystal's volume"
         rows, total = without_failure(failures), np.full(len(crystals), self.floor)
-        total[rows] = self.goal.reward(modulus[rows])
+        total[rows] = np.maximum(self.goal.reward(modulus[rows]), self.floor)
         success = np.zeros(len(crystals))
         success[rows] = self.goal.reached(modulus[rows])
         kept = np.isin(np.arange(len(crystals)), rows)

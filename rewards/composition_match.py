@@ -1,8 +1,8 @@
-"""How near a composition is to what is wanted."""
+"""Overlap of a composition with a target."""
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,14 @@ _STOICHIOMETRY = re.compile(r"([A-Z])(\d*)")
 
 
 class CompositionMatch:
-    """How much of a composition is as wanted, from 0 to 1; exactly one of the arguments says what that is.
+    """Overlap of a composition with a target, from 0 to 1; exactly one of the arguments is the target.
 
     Terms are ``overlap``, the total, and ``success``, 1 or 0. With x the atomic fractions of the crystal,
 
-    - ``formula``: 1 - ½ Σ |x_i - t_i| over elements, t the fractions wanted: the overlap of the two. Success is the
+    - ``formula``: 1 - ½ Σ |x_i - t_i| over elements, t those of the target: the overlap of the two. Success is the
       same reduced formula.
-    - ``stoichiometry``: the same whatever the elements, as for the best assignment of elements to letters. Success is
-      the same reduced formula up to the names of the elements.
+    - ``stoichiometry``: the same for the best assignment of elements to letters. Success is the same reduced formula
+      up to the names of the elements.
     - ``elements``: the number of elements in both sets over the number in either. Success is the same set.
 
     Args:
@@ -36,7 +36,7 @@ class CompositionMatch:
         elements: symbols or atomic numbers.
 
     Raises:
-        ValueError: if none or several are given, or one cannot be read.
+        ValueError: if none or several are given, or one cannot be parsed.
 
     Example:
         >>> from crystal_env.crystal import Crystal
@@ -44,6 +44,9 @@ class CompositionMatch:
         >>> CompositionMatch("NaF")([rock_salt]).total
         array([0.5])
     """
+
+    floor: ClassVar[float] = 0.0
+    """The lowest total."""
 
     def __init__(
         self,
@@ -58,27 +61,27 @@ class CompositionMatch:
             raise InputError(f"exactly one of {list(given)} must be given, got {kinds}")
         self.kind = kinds[0]
         if elements is not None:
-            self._wanted = np.bincount(atomic_numbers(elements), minlength=N_COLUMNS)
+            self._target = np.bincount(atomic_numbers(elements), minlength=N_COLUMNS)
         elif stoichiometry is not None:
-            self._wanted = _parse_stoichiometry(stoichiometry)
+            self._target = _parse_stoichiometry(stoichiometry)
         else:
-            self._wanted = parse_formula(str(formula))
-        if not self._wanted.sum():
+            self._target = parse_formula(str(formula))
+        if not self._target.sum():
             raise InputError(f"{self.kind} must have atoms, got {given[self.kind]!r}")
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals; see the class for the terms."""
-        counts, wanted = as_batch(crystals).composition(), self._wanted[None]
+        counts, target = as_batch(crystals).composition(), self._target[None]
         if self.kind == "stoichiometry":
             counts = np.sort(counts, axis=1)[:, ::-1]
         if self.kind == "elements":
-            both = ((counts > 0) & (wanted > 0)).sum(1)
-            overlap = both / ((counts > 0) | (wanted > 0)).sum(1)
+            both = ((counts > 0) & (target > 0)).sum(1)
+            overlap = both / ((counts > 0) | (target > 0)).sum(1)
         else:
             fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-            overlap = 1 - np.abs(fractions - wanted / wanted.sum()).sum(1) / 2
+            overlap = 1 - np.abs(fractions - target / target.sum()).sum(1) / 2
         same = counts > 0 if self.kind == "elements" else _reduced(counts)
-        success = (same == _reduced(wanted)).all(1).astype(np.float64)
+        success = (same == _reduced(target)).all(1).astype(np.float64)
         return RewardResult(
             overlap, {"overlap": overlap.copy(), "success": success}, np.full(len(counts), None, object)
         )
@@ -95,6 +98,6 @@ def _parse_stoichiometry(stoichiometry: str) -> NDArray[np.int64]:
     letters = {letter for letter, _ in terms}
     if "".join(letter + amount for letter, amount in terms) != stoichiometry or len(letters) < len(terms):
         raise InputError(f"stoichiometry must be like 'ABC3', every letter once, got {stoichiometry!r}")
-    wanted = np.zeros(N_COLUMNS, np.int64)
-    wanted[: len(terms)] = sorted((int(amount or 1) for _, amount in terms), reverse=True)
-    return wanted
+    target = np.zeros(N_COLUMNS, np.int64)
+    target[: len(terms)] = sorted((int(amount or 1) for _, amount in terms), reverse=True)
+    return target

@@ -1,4 +1,4 @@
-"""The mass density: a property that needs no model."""
+"""The mass density, a property that needs no model."""
 
 from functools import cache
 from typing import TYPE_CHECKING
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.elements import SYMBOLS
-from crystal_env.errors import InputError
-from crystal_env.reward import RewardResult
+from crystal_env.reward import RewardResult, without_failure
+from rewards.arguments import finite_number
 from rewards.screen import Screen
 
 if TYPE_CHECKING:
@@ -24,17 +24,20 @@ class Density:
     """Minus the distance of the mass density from a target in g/cm^3.
 
     The total is ``-min(|density - target|, clip)``. Terms are ``density`` and ``success``, 1 within ``tolerance``. A
-    crystal that fails the screen, with atoms on top of each other or the like, gets ``-clip``, the terms 0 and a
-    reason: else nonsense would be the easiest way to any density.
+    crystal that fails the screen, with coinciding atoms or the like, gets ``-clip``, the terms 0 and a reason:
+    otherwise unphysical cells would be the easiest way to any density.
 
     Args:
         target: density in g/cm^3.
         tolerance: distance in g/cm^3 that counts as success.
-        clip: largest distance in g/cm^3 that is told apart.
-        screen: limits a crystal must keep.
+        clip: distance in g/cm^3 from which on all totals are the same.
+        screen: limits that a crystal must meet.
+
+    Attributes:
+        floor: the lowest total, ``-clip``.
 
     Raises:
-        ValueError: if a number is not positive.
+        ValueError: if a number is not positive and finite.
 
     Example:
         >>> from crystal_env.crystal import Crystal
@@ -46,22 +49,26 @@ class Density:
     def __init__(
         self, target: float = 3.0, tolerance: float = 0.3, clip: float = 10.0, screen: Screen | None = None
     ) -> None:
-        for name, value in (("target", target), ("tolerance", tolerance), ("clip", clip)):
-            if not 0 < value < np.inf:
-                raise InputError(f"{name} must be a positive number, got {value!r}")
-        self.target, self.tolerance, self.clip = float(target), float(tolerance), float(clip)
+        self.target = finite_number("target", target, above=0)
+        self.tolerance = finite_number("tolerance", tolerance, above=0)
+        self.clip = finite_number("clip", clip, above=0)
         self.screen = screen or Screen()
+
+    @property
+    def floor(self) -> float:
+        """The lowest total."""
+        return -self.clip
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals; see the class for the terms."""
         crystals = as_batch(crystals)
         failures = self.screen(crystals)
-        passed = np.array([failure is None for failure in failures], bool)
-        density = np.zeros(len(crystals))
-        density[passed] = densities(crystals[passed])
-        away = np.where(passed, np.minimum(np.abs(density - self.target), self.clip), self.clip)
-        success = (passed & (away <= self.tolerance)).astype(np.float64)
-        return RewardResult(-away, {"density": density, "success": success}, failures)
+        rows, density = without_failure(failures), np.zeros(len(crystals))
+        distance, success = np.full(len(crystals), self.clip), np.zeros(len(crystals))
+        density[rows] = densities(crystals[rows])
+        distance[rows] = np.minimum(np.abs(density[rows] - self.target), self.clip)
+        success[rows] = distance[rows] <= self.tolerance
+        return RewardResult(-distance, {"density": density, "success": success}, failures)
 
 
 def densities(crystals: CrystalBatch) -> NDArray[np.float64]:

@@ -1,31 +1,31 @@
-"""The energy above the convex hull: how stable a crystal is against all known phases."""
+"""The energy above the convex hull: stability against all known phases."""
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystal_env.crystal import CrystalBatch, as_batch
+from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult, without_failure
+from rewards.arguments import finite_number
+from rewards.distinct import once_per_crystal
 from rewards.hull.convex_hull import ConvexHull
 from rewards.potentials import Potential, load_potential
 from rewards.screen import Screen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
-    from crystal_env.crystal import Crystal
     from rewards.relaxation.relax import Relaxation
 
 
 class EnergyAboveHull:
-    """Minus the energy above the hull in eV/atom, of the crystal as it is, or relaxed on request.
+    """Minus the energy above the hull in eV/atom, of the crystal as it is or after relaxation.
 
     The total is ``-clip(e_above_hull, -clip, clip)``, as in the paper (arXiv:2504.02367). Terms are
     ``e_above_hull`` (eV/atom, not clipped), ``energy_per_atom`` (eV) and ``success``. A crystal that fails the screen,
-    has an element the hull does not know, or breaks the potential gets the total ``-clip``, the terms ``clip``, 0 and
+    has an element that is not in the hull, or breaks the potential gets the total ``-clip``, the terms ``clip``, 0 and
     0, and a reason. Energies are those of the primitive cells; identical crystals of a batch are computed once.
 
     Args:
@@ -34,17 +34,20 @@ class EnergyAboveHull:
             energies, or DFT energies on the potential's scale.
         clip: bound of the total in eV/atom.
         threshold: highest energy above the hull in eV/atom that counts as success.
-        screen: limits a crystal must keep before the potential is asked.
-        max_depth: deepest energy below the hull in eV/atom that is believed, by default any. A crystal far below
-            shows that the hull lacks a phase (MP-20 has none with more than 20 atoms) or that the potential fails;
-            beyond ``max_depth`` it gets what a crystal gets that cannot be scored. An agent that is rewarded without
-            such a limit finds those gaps.
-        relax: how to relax crystals before their energy is taken, by default not at all. One that cannot be relaxed
-            fails; the term ``converged`` says who has reached a minimum.
+        screen: limits that a crystal must meet before the potential runs.
+        max_depth: largest depth below the hull in eV/atom that is accepted, by default any. A below-hull outlier means
+            that the hull lacks a phase (MP-20 has none with more than 20 atoms) or that the potential fails; beyond
+            ``max_depth`` the crystal counts as one that cannot be scored. An agent that is rewarded without such a
+            limit finds those gaps.
+        relax: relaxation of crystals before their energy is evaluated, by default none. A crystal that cannot be
+            relaxed fails; the term ``converged`` is 1 where the forces have converged.
+
+    Attributes:
+        floor: the lowest total, ``-clip``.
 
     Raises:
-        ValueError: if a name is unknown, ``clip`` or ``max_depth`` is not positive, or potential and hull are on
-            different scales.
+        ValueError: if a name is unknown, ``clip`` or ``max_depth`` is not a positive number, ``threshold`` is not
+            finite, or potential and hull are on different scales.
 
     Example:
         >>> from crystal_env.crystal import Crystal
@@ -64,32 +67,29 @@ class EnergyAboveHull:
         max_depth: float | None = None,
         relax: "Relaxation | None" = None,
     ) -> None:
-        if not clip > 0:
-            raise InputError(f"clip must be positive, got {clip}")
-        if max_depth is not None and not max_depth > 0:
-            raise InputError(f"max_depth must be positive, got {max_depth}")
+        self.clip = finite_number("clip", clip, above=0)
+        self.threshold = finite_number("threshold", threshold)
+        self.max_depth = None if max_depth is None else finite_number("max_depth", max_depth, above=0)
         self.potential = load_potential(potential)
         self.hull = hull
-        self.clip = float(clip)
-        self.threshold = float(threshold)
         self.screen = screen or Screen()
-        self.max_depth = max_depth
         self.relax = relax
         if relax is not None and relax.force_field().name != self.potential.name:
             raise InputError(f"relax must have the reward's potential, {self.potential.name}")
         self.convex_hull().check_scale(self.potential)
 
-    def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
-        """Score B crystals; see the class for the terms."""
-        crystals = as_batch(crystals)
-        first, inverse = crystals.distinct()
-        return self._score(crystals[first]).take(inverse)
+    @property
+    def floor(self) -> float:
+        """The lowest total."""
+        return -self.clip
 
     def convex_hull(self) -> ConvexHull:
         """Return the hull, which is read once per process."""
         return self.hull if isinstance(self.hull, ConvexHull) else _load_hull(self.hull)
 
-    def _score(self, crystals: CrystalBatch) -> RewardResult:
+    @once_per_crystal
+    def __call__(self, crystals: CrystalBatch) -> RewardResult:
+        """Score B crystals; see the class for the terms."""
         compositions, hull = crystals.composition(), self.convex_hull()
         failures = self.screen(crystals)
         energies, e_above_hull = np.full((2, len(crystals)), np.nan)
@@ -100,8 +100,8 @@ class EnergyAboveHull:
         rows = without_failure(failures)
         converged = np.zeros(len(crystals))
         if len(rows) and self.relax is not None:
-            (_, failures[rows]), paths = self.relax.with_paths(crystals[rows])
-            energies[rows], converged[rows] = paths.energies, paths.converged
+            relaxed = self.relax.relax_each(crystals[rows])
+            energies[rows], failures[rows], converged[rows] = relaxed.energies, relaxed.failures, relaxed.converged
         elif len(rows):
             energies[rows], failures[rows] = self.potential.energies(crystals[rows].to_atoms())
         for row in rows[~np.isfinite(energies[rows])]:
@@ -109,7 +109,7 @@ class EnergyAboveHull:
         rows = without_failure(failures)
         e_above_hull[rows] = hull.e_above_hull(compositions[rows], energies[rows])
         for row in np.flatnonzero(e_above_hull < -(np.inf if self.max_depth is None else self.max_depth)):
-            failures[row] = f"{-e_above_hull[row]:.3g} eV/atom below the hull, believed are up to {self.max_depth}"
+            failures[row] = f"{-e_above_hull[row]:.3g} eV/atom below the hull, accepted are up to {self.max_depth:g}"
             e_above_hull[row] = np.nan
         scored = np.isfinite(e_above_hull)
         terms = {
@@ -124,5 +124,5 @@ class EnergyAboveHull:
 
 @lru_cache(maxsize=8)
 def _load_hull(source: Any) -> ConvexHull:
-    """Read a hull once per process; a reward keeps only its name, so that copies and pickles stay small."""
+    """Read a hull once per process; a reward holds only its name, so that copies and pickles stay small."""
     return ConvexHull.load(source)

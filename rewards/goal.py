@@ -1,4 +1,4 @@
-"""What is wanted of a property: much of it, little of it, or a certain value."""
+"""Goals for a property: maximise it, minimise it, or reach a target."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.errors import InputError
+from rewards.arguments import finite_number
 
 Kind = Literal["maximise", "minimise", "mse", "mae", "success"]
 
@@ -20,11 +21,12 @@ class Goal:
 
     Args:
         kind: one of these.
-        target: the value wanted; for the first two it is where success begins, if given.
+        target: the target value; for the first two it is optional, the value from which on a crystal is a success.
         tolerance: distance from the target that counts as success.
 
     Raises:
-        ValueError: if ``kind`` is another, ``target`` is missing or not finite, or ``tolerance`` is negative.
+        ValueError: if ``kind`` is unknown, ``target`` is missing or not finite, or ``tolerance`` is negative or not
+            finite.
     """
 
     kind: Kind = "maximise"
@@ -36,10 +38,9 @@ class Goal:
             raise InputError(f"goal must be one of {get_args(Kind)}, got {self.kind!r}")
         if self.target is None and self.kind not in ("maximise", "minimise"):
             raise InputError(f"target must be given with goal {self.kind!r}")
-        if self.target is not None and not np.isfinite(self.target):
-            raise InputError(f"target must be a finite number, got {self.target}")
-        if not self.tolerance >= 0:
-            raise InputError(f"tolerance must not be negative, got {self.tolerance}")
+        if self.target is not None:
+            finite_number("target", self.target)
+        finite_number("tolerance", self.tolerance, least=0)
 
     def reward(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the rewards (B,) of values (B,)."""
@@ -51,7 +52,7 @@ class Goal:
         return -(away**2 if self.kind == "mse" else away)
 
     def reached(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return whose values (B,) are what is wanted; without a target all that are finite."""
+        """Return which values (B,) reach the goal; without a target all finite ones."""
         if self.target is None:
             return np.isfinite(values)
         if self.kind == "maximise":

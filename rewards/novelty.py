@@ -1,15 +1,16 @@
-"""Whether a crystal is new."""
+"""Novelty against a reference set."""
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.dataset import data_folder, load_crystals
-from crystal_env.errors import InputError
+from crystal_env.errors import MissingFileError
 from crystal_env.reward import RewardResult, without_failure
+from rewards.arguments import whole_number
 from rewards.matching import Reference
 from rewards.screen import Screen
 
@@ -22,18 +23,18 @@ _NAMED = {"mp20": ("mp20_train.csv.gz", "mp20_val.csv.gz")}
 
 
 class Novelty:
-    """1 for a crystal whose structure the reference does not have, else 0.
+    """1 for a crystal whose structure is not in the reference set, else 0.
 
     Structures are the same by pymatgen's ``StructureMatcher`` with its defaults among equal reduced formulas, whatever
     their space groups. Terms are ``novel`` and ``success``, 1 or 0 each. A crystal that fails the screen gets 0 and a
-    reason: else nonsense would be the easiest way to something new.
+    reason: otherwise unphysical cells would be the easiest way to novelty.
 
     Args:
         reference: crystals; an npz file of `CrystalBatch.save`; a file of structures that
             `crystal_env.dataset.load_crystals` takes; or ``"mp20"``, the files of MP-20 for training and validation in
-            the data folder. Files are read with the first score, once per process.
-        screen: limits a crystal must keep.
-        n_jobs: processes that compare structures, None for one a core.
+            the data folder. Files are read with the first batch, once per process.
+        screen: limits that a crystal must meet.
+        n_jobs: processes that compare structures, None for one per core.
 
     Raises:
         ValueError: if there is no such file, or ``n_jobs`` is not positive.
@@ -46,15 +47,16 @@ class Novelty:
         array([0.])
     """
 
+    floor: ClassVar[float] = 0.0
+    """The lowest total."""
+
     def __init__(
         self, reference: CrystalBatch | str | Path, screen: Screen | None = None, n_jobs: int | None = 1
     ) -> None:
-        if n_jobs is not None and n_jobs < 1:
-            raise InputError(f"n_jobs must be positive or None, got {n_jobs}")
+        self.n_jobs = None if n_jobs is None else whole_number("n_jobs", n_jobs, least=1)
         self._given = Reference(reference) if isinstance(reference, CrystalBatch) else None
         self._files = () if isinstance(reference, CrystalBatch) else _files(reference)
         self.screen = screen or Screen()
-        self.n_jobs = n_jobs
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals; see the class for the terms."""
@@ -67,7 +69,7 @@ class Novelty:
 
     @property
     def reference(self) -> Reference:
-        """The crystals that are known."""
+        """The reference set."""
         return self._given or _read(self._files)
 
 
@@ -76,13 +78,13 @@ def _files(reference: str | Path) -> tuple[str, ...]:
     files = [data_folder() / name for name in names] if names else [Path(reference)]
     for file in files:
         if not file.exists():
-            raise InputError(f"reference must be crystals, {sorted(_NAMED)} or a file, there is no {str(file)!r}")
+            raise MissingFileError(f"reference must be crystals, {sorted(_NAMED)} or a file, there is no {str(file)!r}")
     return tuple(str(file) for file in files)
 
 
 @lru_cache(maxsize=4)
 def _read(files: tuple[str, ...]) -> Reference:
-    """Read files once per process; a reward keeps only their names, so that copies and pickles stay small."""
+    """Read files once per process; a reward holds only their names, so that copies and pickles stay small."""
     batches = [
         CrystalBatch.load(file) if file.endswith(".npz") else load_crystals(file, progress=False).crystals
         for file in files

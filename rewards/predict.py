@@ -1,4 +1,4 @@
-"""A property model asked about crystals: screened, each distinct one once, failures kept apart."""
+"""Predictions of a property model for crystals: screened, with failures isolated."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
+from crystal_env.errors import InputError
 from crystal_env.reward import without_failure
 from rewards.screen import Screen
 
@@ -29,40 +30,38 @@ def as_model(model: "str | Path | Model", **options: Any) -> Model:
 
         return MatglProperty(model, **options)
     if not callable(model):
-        raise ValueError(f"model must be a folder or name of a matgl model, or a callable, got {model!r}")
+        raise InputError(f"model must be a folder or name of a matgl model, or a callable, got {model!r}")
     return model
 
 
 def predict(
     model: Model, crystals: CrystalBatch, screen: Screen | None
 ) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
-    """Return what a model says of B crystals (B, k), NaN where it fails, and the reasons (B,).
+    """Return a model's predictions (B, k) for B crystals, NaN where it fails, and the reasons (B,).
 
-    Without a screen all are asked about. A model that raises or gives another number of values is asked again crystal
-    by crystal.
+    Without a screen the model sees all of them. If it raises or returns another number of values, it is called again
+    crystal by crystal.
     """
-    first, place = crystals.distinct()
-    chosen = crystals[first]
-    failures = np.full(len(chosen), None, object) if screen is None else screen(chosen)
+    failures = np.full(len(crystals), None, object) if screen is None else screen(crystals)
     rows = without_failure(failures)
     found: dict[int, NDArray[np.float64]] = {}
     if len(rows):
-        for row, value in zip(rows, _asked(model, chosen[rows].to_atoms()), strict=True):
+        for row, value in zip(rows, _evaluate(model, crystals[rows].to_atoms()), strict=True):
             if isinstance(value, str):
                 failures[row] = value
             else:
                 found[int(row)] = value
     width = max((len(value) for value in found.values()), default=1)
-    values = np.full((len(chosen), width), np.nan)
+    values = np.full((len(crystals), width), np.nan)
     for row, value in found.items():
         if len(value) == width:
             values[row] = value
         else:
             failures[row] = f"the model gave {len(value)} numbers, {width} elsewhere"
-    return values[place], failures[place]
+    return values, failures
 
 
-def _asked(model: Model, atoms: "list[Atoms]") -> "list[NDArray[np.float64] | str]":
+def _evaluate(model: Model, atoms: "list[Atoms]") -> "list[NDArray[np.float64] | str]":
     """Return numbers or a reason for each structure."""
     try:
         result = model(atoms)
@@ -73,7 +72,7 @@ def _asked(model: Model, atoms: "list[Atoms]") -> "list[NDArray[np.float64] | st
     except Exception as error:  # noqa: BLE001  a user's model may raise anything; nothing may be lost
         if len(atoms) == 1:
             return [f"{type(error).__name__}: {error}"]
-        return [part for one in atoms for part in _asked(model, [one])]
+        return [part for one in atoms for part in _evaluate(model, [one])]
     values = values.reshape(len(atoms), -1)
     return [
         str(reason) if reason is not None else value if np.isfinite(value).all() else f"the model gave {value}"

@@ -1,21 +1,17 @@
-"""A property predicted by any model as a reward, and the band gap."""
+"""A property predicted by any model, and the band gap."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crystal_env.crystal import CrystalBatch, as_batch
+from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult, without_failure
+from rewards.arguments import finite_number
+from rewards.distinct import once_per_crystal
 from rewards.goal import Goal, Kind
 from rewards.predict import Model, as_model, predict
 from rewards.screen import Screen
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from crystal_env.crystal import Crystal
 
 BAND_GAP_MODEL = "MEGNet-BandGap-mfi-MP-2019.4.1"
 """The multi-fidelity band gap model of matgl on Hugging Face (Chen et al., Nat. Comput. Sci. 1, 46 (2021))."""
@@ -24,20 +20,21 @@ BAND_GAP_MODEL = "MEGNet-BandGap-mfi-MP-2019.4.1"
 class Property:
     """A property that a model predicts for the primitive cell as it is.
 
-    The total is what `Goal` makes of the value. Terms are the value, called ``name``, and ``success``. A crystal that
-    fails the screen or breaks the model gets the total ``floor``, the value 0 and a reason.
+    The total is the value's reward by `Goal`, or ``floor`` where that is higher. Terms are the value, called ``name``,
+    and ``success``. A crystal that fails the screen or breaks the model gets the total ``floor``, the value 0 and a
+    reason.
 
     Args:
         model: folder or name of a property model of matgl, or a callable from a list of ASE atoms to values (B,).
         goal: ``"maximise"``, ``"minimise"``, or for a ``target`` the loss ``"mse"``, ``"mae"`` or ``"success"``.
-        target: the value wanted.
+        target: the target value.
         tolerance: distance from the target that counts as success.
-        name: what the value is called.
-        floor: the total of a crystal that cannot be scored.
-        screen: limits a crystal must keep before the model is asked.
+        name: name of the value among the terms.
+        floor: the lowest total, also that of a crystal that cannot be scored.
+        screen: limits that a crystal must meet before the model runs.
 
     Raises:
-        ValueError: if ``model`` is none, or as `Goal` does.
+        ValueError: if ``model`` is not a model, ``floor`` is not finite, or as `Goal` does.
 
     Example:
         >>> from crystal_env.crystal import Crystal
@@ -59,24 +56,25 @@ class Property:
         self.model = as_model(model)
         self.goal = Goal(goal, target, tolerance)
         self.name = name
-        self.floor = float(floor)
+        self.floor = finite_number("floor", floor)
         self.screen = screen or Screen()
 
-    def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
+    @once_per_crystal
+    def __call__(self, crystals: CrystalBatch) -> RewardResult:
         """Score B crystals; see the class for the terms."""
-        values, failures = predict(self.model, as_batch(crystals), self.screen)
+        values, failures = predict(self.model, crystals, self.screen)
         if values.shape[1] > 1:
             raise InputError(f"the model gives {values.shape[1]} numbers a crystal, a property is one")
         scored, value = self._scored(values[:, 0]), np.zeros(len(values))
         rows = without_failure(failures)
         value[rows] = scored[rows]
         total, success = np.full(len(values), self.floor), np.zeros(len(values))
-        total[rows] = self.goal.reward(value[rows])
+        total[rows] = np.maximum(self.goal.reward(value[rows]), self.floor)
         success[rows] = self.goal.reached(value[rows])
         return RewardResult(total, {self.name: value, "success": success}, failures)
 
     def _scored(self, values: np.ndarray) -> np.ndarray:
-        """Return the values that count."""
+        """Return the values that are scored."""
         return values
 
 

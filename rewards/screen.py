@@ -1,4 +1,4 @@
-"""Limits a crystal must keep before a potential is asked."""
+"""Limits that a crystal must meet before a model runs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from crystal_env import geometry
 from crystal_env.crystal import CrystalBatch
-from crystal_env.errors import InputError
+from crystal_env.reward import without_failure
 from crystal_env.wyckoff import tables
+from rewards.arguments import finite_number, whole_number
 
 
 @dataclass(frozen=True)
 class Screen:
-    """Says why crystals are not worth a calculation.
+    """Rejects crystals that would break a model or cost too much.
 
     The defaults contain all of MP-20 with a margin (train and val: shortest distance 0.74 Å, volumes 5.8 to 202 Å^3
     per atom, at most 20 atoms, thickness 1.96 Å), keep dense hydrides (LaH10: 3 Å^3 per atom), and bound a potential's
@@ -23,13 +24,13 @@ class Screen:
     Args:
         min_distance: shortest interatomic distance in Å, an atom's own periodic images included.
         min_volume: lowest volume per atom in Å^3.
-        max_volume: highest volume per atom in Å^3: beyond, the structure is a gas.
+        max_volume: highest volume per atom in Å^3, beyond which the structure is a gas.
         max_atoms: highest number of atoms in the primitive cell.
-        min_thickness: shortest distance in Å between opposite faces of the primitive cell: a flatter one takes
+        min_thickness: shortest distance in Å between opposite faces of the primitive cell; a flatter one takes
             millions of periodic images.
 
     Raises:
-        ValueError: if a limit is negative or the volumes leave no room.
+        ValueError: if a limit is negative or not finite, or the range of volumes is empty.
     """
 
     min_distance: float = 0.5
@@ -40,15 +41,12 @@ class Screen:
 
     def __post_init__(self) -> None:
         for name in ("min_distance", "min_volume", "min_thickness"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not self.min_volume < self.max_volume:
-            raise InputError(f"max_volume must be above min_volume = {self.min_volume}, got {self.max_volume}")
-        if self.max_atoms < 1:
-            raise InputError(f"max_atoms must be at least 1, got {self.max_atoms}")
+            finite_number(name, getattr(self, name), least=0)
+        finite_number("max_volume", self.max_volume, above=self.min_volume)
+        whole_number("max_atoms", self.max_atoms, least=1)
 
     def __call__(self, crystals: CrystalBatch) -> NDArray[np.object_]:
-        """Return for every crystal None or the reason why it is rejected (B,)."""
+        """Return for every crystal (B,) None or the reason why it is rejected."""
         reasons = np.full(len(crystals), None, object)
 
         def reject(rows: NDArray[np.int64], values: NDArray[Any], text: str) -> None:
@@ -72,7 +70,7 @@ class Screen:
             thickness,
             f"the primitive cell is {{:.3g}} Å thin, at least {self.min_thickness:g} is needed",
         )
-        passed = np.flatnonzero([reason is None for reason in reasons])
+        passed = without_failure(reasons)
         if len(passed):
             distance[passed] = crystals[passed].min_distance(self.min_distance)
         reject(

@@ -1,6 +1,6 @@
-"""How many of a batch are the same structure."""
+"""Uniqueness within a batch."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +17,17 @@ if TYPE_CHECKING:
 
 
 class Uniqueness:
-    """1 / k for a crystal whose structure is k times in its batch: the totals add up to the number of structures.
+    """1 / k for a crystal whose structure occurs k times in its batch: the totals add up to the number of structures.
 
     Structures are the same by pymatgen's ``StructureMatcher`` with its defaults among equal reduced formulas, whatever
     their space groups. As that relation is not transitive, all crystals that a chain of matches connects are one
-    structure; so the order of the batch does not matter. Terms are ``copies`` (k) and ``success``, 1 for the only one
-    of its kind. A crystal that fails the screen is compared with no other, and gets 0, 0 copies and a reason.
+    structure; so the order of the batch does not matter. Terms are ``copies`` (k) and ``success``, 1 for a
+    structure that occurs once. A crystal that fails the screen is not compared, and gets 0, 0 copies and a reason.
 
-    It depends on the batch, so it must not be put into a cache. `agents.KLPPO` asks about exactly equal crystals once:
-    those count as one there.
+    It depends on the batch, so it must not be cached.
 
     Args:
-        screen: limits a crystal must keep.
+        screen: limits that a crystal must meet.
 
     Example:
         >>> from crystal_env.crystal import Crystal
@@ -36,6 +35,9 @@ class Uniqueness:
         >>> Uniqueness()([Crystal.from_string(salt.format(a)) for a in (5.6, 5.7)]).total
         array([0.5, 0.5])
     """
+
+    floor: ClassVar[float] = 0.0
+    """The lowest total."""
 
     def __init__(self, screen: Screen | None = None) -> None:
         self.screen = screen or Screen()
@@ -53,7 +55,7 @@ class Uniqueness:
 
 
 def connected(crystals: CrystalBatch) -> NDArray[np.int64]:
-    """Return for every crystal (B,) the number of the component of matching structures that it is in."""
+    """Return for every crystal (B,) the label of its connected component of matching structures."""
     labels = np.arange(len(crystals))
     for rows in rows_by_formula(crystals).values():
         ordered = sorted(rows.tolist(), key=lambda row: str(crystals[row]))  # the matcher may not be symmetric

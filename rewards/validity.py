@@ -2,7 +2,7 @@
 
 from functools import cache, lru_cache, reduce
 from operator import or_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.elements import SYMBOLS
 from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult
+from rewards.arguments import finite_number
 from rewards.screen import cell_thickness
 
 if TYPE_CHECKING:
@@ -39,15 +40,16 @@ class Validity:
             89.6, 89.0 and 88.3 % of MP-20 is valid by them. The default is the list of the published numbers.
 
     Raises:
-        ValueError: if ``min_distance`` is not positive or ``oxidation_states`` has another name.
+        ValueError: if ``min_distance`` is not a positive number or ``oxidation_states`` is unknown.
     """
 
+    floor: ClassVar[float] = 0.0
+    """The lowest total."""
+
     def __init__(self, min_distance: float = 0.5, oxidation_states: str = "smact14") -> None:
-        if not min_distance > 0:
-            raise InputError(f"min_distance must be positive, got {min_distance}")
+        self.min_distance = finite_number("min_distance", min_distance, above=0)
         if oxidation_states not in _OXIDATION_STATES:
             raise InputError(f"oxidation_states must be one of {_OXIDATION_STATES}, got {oxidation_states!r}")
-        self.min_distance = float(min_distance)
         self.oxidation_states = oxidation_states
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
@@ -84,15 +86,16 @@ class Validity:
 
 @lru_cache(maxsize=1 << 16)
 def composition_is_valid(composition: tuple[tuple[int, int], ...], oxidation_states: str = "smact14") -> bool:
-    """Return SMACT's verdict on a composition, in milliseconds for any number of elements.
+    """Return whether a composition is valid by SMACT, in milliseconds for any number of elements.
 
-    SMACT's own ``smact_validity(..., use_pauling_test=True, include_alloys=True)`` goes through all combinations of
-    oxidation states, minutes for ten elements. The verdict is the same here by going through the electronegativities:
-    up to each, all elements are cations, beyond it, all are anions, and the charges that either can reach are compared.
+    SMACT's own ``smact_validity(..., use_pauling_test=True, include_alloys=True)`` enumerates all combinations of
+    oxidation states, which takes minutes for ten elements. The same result follows from the electronegativities: all
+    elements up to a boundary are cations, those beyond it anions, and the total charges that either can have are
+    compared, for every boundary.
 
     Args:
         composition: pairs of atomic number and amount, without a common factor.
-        oxidation_states: name of SMACT's list.
+        oxidation_states: name of SMACT's list of oxidation states.
     """
     if len(composition) == 1 or all(_is_metal(z) for z, _ in composition):
         return bool(composition)
@@ -106,7 +109,7 @@ def composition_is_valid(composition: tuple[tuple[int, int], ...], oxidation_sta
 
 
 def _can_be_neutral(ions: list[tuple[float, list[int]]], boundary: float) -> bool:
-    """Say if charges can add up to zero with no anion up to an electronegativity and no cation beyond it."""
+    """Return whether charges can add up to zero with cations up to an electronegativity and anions beyond it."""
     positive = _sums(
         [q for q in charges if q >= 0] for electronegativity, charges in ions if electronegativity <= boundary
     )
@@ -117,7 +120,7 @@ def _can_be_neutral(ions: list[tuple[float, list[int]]], boundary: float) -> boo
 
 
 def _sums(choices: "Iterable[list[int]]") -> int:
-    """Return the sums of one number of every list, none of them negative, as the set bits of an integer."""
+    """Return all sums of one number from every list, none of them negative, as the set bits of an integer."""
     bits = 1
     for numbers in choices:
         bits = reduce(or_, (bits << number for number in numbers), 0)

@@ -1,5 +1,6 @@
 """Gymnasium wrappers that replace the reward of any environment that builds crystals."""
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -8,34 +9,42 @@ from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
-from crystal_env.reward import Reward, Scorer, resolve_reward
+from crystal_env.episodes import CrystalTask
+from crystal_env.reward import Reward, Scorer, default_floor, resolve_reward
+from rewards.arguments import finite_number
 
 
 class CrystalReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Scores the finished crystal of a single environment.
 
     At the step that puts a ``Crystal`` into ``info["crystal"]`` the reward is the crystal's, and ``info`` gets
-    ``reward_terms``, ``is_success`` and ``reward_failure``. All other steps stay as they are: in particular an episode
-    that an invalid action has ended keeps its reward.
+    ``reward_terms``, ``is_success`` and ``reward_failure``. All other steps are unchanged: an episode that an invalid
+    action has ended keeps the environment's ``invalid_reward``. Of several such wrappers the outermost one counts.
 
     Args:
         env: an environment; its own reward is switched off if it is an attribute ``reward``.
         reward: a callable, or ``"module:attribute"``.
-        floor: the reward of a crystal that cannot be scored.
+        floor: the reward of a crystal that cannot be scored, by default -1 or the reward's own floor where that is
+            lower. An invalid action costs as much, unless the environment was given an ``invalid_reward``.
 
     Raises:
-        ValueError: if ``reward`` is neither a callable nor the name of one.
+        ValueError: if ``reward`` is neither a callable nor the name of one, or ``floor`` is not finite.
 
     Example:
         >>> import gymnasium, crystal_env, rewards
         >>> env = rewards.CrystalReward(gymnasium.make("CrystalGen-v0"), rewards.EnergyAboveHull())
     """
 
-    def __init__(self, env: gym.Env[Any, Any], reward: Reward | str, floor: float = -10.0) -> None:
+    def __init__(self, env: gym.Env[Any, Any], reward: Reward | str, floor: float | None = None) -> None:
         RecordConstructorArgs.__init__(self, reward=reward, floor=floor, _disable_deepcopy=True)
         gym.Wrapper.__init__(self, env)
-        self.scorer = Scorer(resolve_reward(reward), floor)
-        _switch_off_reward(env.unwrapped)
+        self.scorer = _scorer(reward, floor)
+        _delegate_reward(env.unwrapped, self.scorer.floor)
+
+    @property
+    def crystal_task(self) -> CrystalTask:
+        """The task of the environment with this reward."""
+        return replace(self.env.get_wrapper_attr("crystal_task"), scorer=self.scorer)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take a step, and score the crystal if it is finished."""
@@ -55,18 +64,26 @@ class VectorCrystalReward(gym.vector.VectorWrapper, RecordConstructorArgs):
     Args:
         env: a vector environment; its own reward is switched off if it is an attribute ``reward``.
         reward: a callable, or ``"module:attribute"``.
-        floor: the reward of a crystal that cannot be scored.
+        floor: the reward of a crystal that cannot be scored, by default -1 or the reward's own floor where that is
+            lower. An invalid action costs as much, unless the environment was given an ``invalid_reward``.
 
     Raises:
-        ValueError: if ``reward`` is neither a callable nor the name of one.
+        ValueError: if ``reward`` is neither a callable nor the name of one, or ``floor`` is not finite.
     """
 
-    def __init__(self, env: gym.vector.VectorEnv[Any, Any, Any], reward: Reward | str, floor: float = -10.0) -> None:
+    def __init__(
+        self, env: gym.vector.VectorEnv[Any, Any, Any], reward: Reward | str, floor: float | None = None
+    ) -> None:
         RecordConstructorArgs.__init__(self, reward=reward, floor=floor, _disable_deepcopy=True)
         gym.vector.VectorWrapper.__init__(self, env)
-        self.scorer = Scorer(resolve_reward(reward), floor)
+        self.scorer = _scorer(reward, floor)
         for base in (env.unwrapped, *(single.unwrapped for single in getattr(env.unwrapped, "envs", ()))):
-            _switch_off_reward(base)
+            _delegate_reward(base, self.scorer.floor)
+
+    @property
+    def crystal_task(self) -> CrystalTask:
+        """The task of the environment with this reward."""
+        return replace(_task_of(self.env), scorer=self.scorer)
 
     def step(self, actions: Any) -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         """Take a step in all sub-environments, and score the crystals that are finished."""
@@ -82,6 +99,25 @@ class VectorCrystalReward(gym.vector.VectorWrapper, RecordConstructorArgs):
         return observations, rewards, terminated, truncated, info
 
 
-def _switch_off_reward(env: Any) -> None:
-    if hasattr(env, "reward"):
+def _scorer(reward: Reward | str, floor: float | None) -> Scorer:
+    reward = resolve_reward(reward)
+    return Scorer(reward, default_floor(reward) if floor is None else finite_number("floor", floor))
+
+
+def _task_of(env: Any) -> CrystalTask:
+    """Return the task of a vector environment, through wrappers that pass no attributes on."""
+    while not hasattr(env, "crystal_task"):
+        if not isinstance(env, gym.vector.VectorWrapper):
+            task: CrystalTask = env.get_attr("crystal_task")[0]
+            return task
+        env = env.env
+    found: CrystalTask = env.crystal_task
+    return found
+
+
+def _delegate_reward(env: Any, floor: float) -> None:
+    """Switch off the reward of an environment; invalid actions cost no less than the floor of its replacement."""
+    if hasattr(env, "delegate_reward"):
+        env.delegate_reward(floor)
+    elif hasattr(env, "reward"):
         env.reward = None

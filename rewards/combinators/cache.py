@@ -1,4 +1,4 @@
-"""A memory of what crystals are worth: bounded, by canonical key, and on disk on request."""
+"""A cache of rewards by canonical key: bounded in memory, and on disk on request."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -13,6 +13,8 @@ from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.geometry import angle_volume
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
+from rewards.arguments import finite_number, whole_number
+from rewards.combinators.aggregate import lower_floor
 from rewards.combinators.cache_file import CacheFile
 from rewards.combinators.rows import Row, join_rows, rows_of
 
@@ -20,14 +22,14 @@ if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
 
 Key = Literal["canonical", "exact"]
-_LONGEST = 30.0  # ratio of two axes
-_FLATTEST = 0.01  # volume as a share of that of a box
+_MAX_AXIS_RATIO = 30.0
+_MIN_ANGLE_VOLUME = 0.01  # volume / abc
 
 _Value = TypeVar("_Value")
 
 
 def exact_keys(crystals: CrystalBatch) -> list[str]:
-    """Return keys of B crystals that are equal for exactly equal numbers only (microseconds)."""
+    """Return the keys of B crystals that are equal for exactly equal numbers only (microseconds)."""
     if not len(crystals):
         return []
     arrays = (crystals.G, crystals.W, crystals.A, crystals.XYZ, crystals.L)
@@ -36,17 +38,17 @@ def exact_keys(crystals: CrystalBatch) -> list[str]:
 
 
 def canonical_key(crystal: "Crystal", coordinates: float = 1e-4, lengths: float = 1e-4) -> str:
-    """Return a key that equivalent descriptions of a crystal share, up to a rounding (about a millisecond).
+    """Return a key that is the same for all settings of a crystal, up to a rounding (about a millisecond).
 
-    It holds the group, letters and elements, coordinates and the lattice of `Crystal.canonical`, so a mirror image has
-    the same key. Crystals that differ by more than the rounding have different keys; noise next to a boundary of the
+    It hashes the group, letters, elements, coordinates and lattice of `Crystal.canonical`, so a mirror image has the
+    same key. Crystals that differ by more than the rounding have different keys; noise next to a boundary of the
     rounding may give one crystal two keys. A crystal whose numbers are not finite gets an exact key, and so does one
-    whose cell is absurd (flat, or one axis 30 times another): to reduce it could take minutes.
+    with a degenerate cell (flat, or one axis 30 times another), whose reduction could take minutes.
 
     Args:
         crystal: a crystal.
-        coordinates: what fractional coordinates are rounded to.
-        lengths: what lengths are rounded to, as a share of them; angles are rounded to the same number of radians.
+        coordinates: rounding of fractional coordinates.
+        lengths: relative rounding of lengths; angles are rounded to the same number of radians.
     """
     if not (np.isfinite(crystal.XYZ).all() and _is_proper(crystal.L)):
         return exact_keys(CrystalBatch.from_crystals([crystal]))[0]
@@ -64,11 +66,11 @@ def canonical_key(crystal: "Crystal", coordinates: float = 1e-4, lengths: float 
 def _is_proper(L: NDArray[np.float64]) -> bool:
     if not np.isfinite(L).all() or L[:3].min() <= 0:
         return False
-    return bool(L[:3].max() <= _LONGEST * L[:3].min() and angle_volume(L[3:]) >= _FLATTEST)
+    return bool(L[:3].max() <= _MAX_AXIS_RATIO * L[:3].min() and angle_volume(L[3:]) >= _MIN_ANGLE_VOLUME)
 
 
 class Keys:
-    """Keys of crystals, remembered for exactly equal ones, which then cost microseconds.
+    """Keys of crystals, remembered for exactly equal ones, which then take microseconds.
 
     Args:
         kind: ``"canonical"`` (see `canonical_key`) or ``"exact"`` (see `exact_keys`).
@@ -98,32 +100,33 @@ class Keys:
 
 
 class Cached:
-    """A reward that is asked once for every crystal, as long as the memory reaches.
+    """A reward that is evaluated once for every crystal, within the capacity of the cache.
 
-    Total, terms and failures are those of the reward. Equal crystals in another setting (origin, axes, order of sites,
-    mirror image) are one, up to 1e-4 in coordinates and lengths; the one seen first is the one that is scored. What the
-    reward reports as a failure is a property of the crystal and remembered; crystals for which it raises get ``floor``
-    and are asked again the next time. Do not wrap rewards that depend on more than the crystal, such as `Uniqueness`,
+    Total, terms and failures are those of the reward. Settings of one crystal (origin, axes, order of sites, mirror
+    image) count as one, up to 1e-4 in coordinates and lengths; the first one seen is the one that is scored. A failure
+    that the reward reports is a property of the crystal and cached; crystals for which it raises get ``floor`` and are
+    scored again the next time. Do not wrap rewards that depend on more than the crystal, such as `Uniqueness`,
     `Diversity` or a `Metered` one with a budget.
 
-    A canonical key costs about a millisecond, once for exactly equal crystals. ``Cached(Metered(reward))`` meters what
-    the reward is really asked, ``Metered(Cached(reward))`` what is asked of the cache.
+    A canonical key takes about a millisecond, once for exactly equal crystals. ``Cached(Metered(reward))`` meters
+    evaluations of the reward, ``Metered(Cached(reward))`` queries of the cache.
 
     Args:
         reward: any reward.
-        size: crystals remembered in memory; the one not seen for longest is forgotten. A file keeps all.
-        path: an SQLite file, on a local disk, made if there is none; several processes may share it at a time.
-        name: what the reward with its settings is called in the file.
-        key: ``"canonical"``, or ``"exact"``: only exactly equal crystals are one, for rewards that cost less than a
-            millisecond or tell equivalent descriptions apart.
-        floor: the total of a crystal for which the reward raises, or gives a number that is not finite.
+        size: capacity in memory; the crystal not seen for longest is evicted. A file keeps all.
+        path: an SQLite file on a local disk, created if missing; several processes may share it at a time.
+        name: name of the reward with its settings in the file.
+        key: ``"canonical"``, or ``"exact"`` to identify exactly equal crystals only, for rewards that take less than a
+            millisecond or that depend on the setting.
+        floor: the total of a crystal for which the reward raises, or returns a number that is not finite.
 
     Attributes:
-        hits: crystals that were answered without asking the reward.
-        misses: crystals that the reward was asked for.
+        hits: crystals answered from the cache.
+        misses: crystals that the reward was evaluated for.
+        floor: the lowest total: the argument, or the reward's own floor where it is lower.
 
     Raises:
-        ValueError: if an argument is impossible, or the file is of another reward or no cache at all.
+        ValueError: if an argument is out of range, or the file belongs to another reward or is not a cache.
 
     Example:
         >>> import rewards
@@ -144,13 +147,11 @@ class Cached:
         key: Key = "canonical",
         floor: float = -10.0,
     ) -> None:
-        if size < 1:
-            raise InputError(f"size must be positive, got {size}")
+        self.size = whole_number("size", size, least=1)
         if path is not None and not name:
             raise InputError("name must say which reward the file is of, with path")
         self.reward = resolve_reward(reward)
-        self.scorer = Scorer(self._asked, float(floor))
-        self.size, self.floor = int(size), float(floor)
+        self.scorer = Scorer(self._evaluate, finite_number("floor", floor))
         self.keys = Keys(key, self.size)
         self.hits = self.misses = 0
         self._rows: OrderedDict[str, Row] = OrderedDict()
@@ -158,8 +159,13 @@ class Cached:
         self._raised: set[str] = set()
         self._file = None if path is None else CacheFile(path, str(name), key)
 
+    @property
+    def floor(self) -> float:
+        """The lowest total; see the class."""
+        return lower_floor(self.scorer.floor, self.reward)
+
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
-        """Score B crystals, and remember them."""
+        """Score B crystals, and cache their results."""
         crystals = as_batch(crystals)
         keys = self.keys(crystals)
         first = {key: row for row, key in reversed(list(enumerate(keys)))}
@@ -175,17 +181,17 @@ class Cached:
         self.misses += len(missing)
         self.hits += len(keys) - len(missing)
         answers = found | fresh
-        result = join_rows([answers[key] for key in keys], self.floor, self._terms)
+        result = join_rows([answers[key] for key in keys], self.scorer.floor, self._terms)
         self._terms = list(result.terms)
         return result
 
     def close(self) -> None:
-        """Close the file; it is opened again when it is needed."""
+        """Close the file; the next batch opens it again."""
         if self._file is not None:
             self._file.close()
 
-    def _asked(self, crystals: CrystalBatch) -> Any:
-        """Ask the reward, and note what it raises."""
+    def _evaluate(self, crystals: CrystalBatch) -> Any:
+        """Call the reward, and record what it raises."""
         try:
             return self.reward(crystals)
         except Exception as error:
@@ -193,7 +199,7 @@ class Cached:
             raise
 
     def _recall(self, keys: Sequence[str]) -> dict[str, Row]:
-        """Return what is known of distinct keys."""
+        """Return the cached rows of distinct keys."""
         found = {key: self._rows[key] for key in keys if key in self._rows}
         if self._file is not None and len(found) < len(keys):
             found |= self._file.read([key for key in keys if key not in found])
@@ -201,7 +207,7 @@ class Cached:
 
 
 def _remember(memory: OrderedDict[str, _Value], key: str, value: _Value, size: int) -> None:
-    """Keep a value as the latest, and forget the oldest beyond a size."""
+    """Store a value as the latest, and evict the oldest beyond a size."""
     memory[key] = value
     memory.move_to_end(key)
     while len(memory) > size:

@@ -15,22 +15,22 @@ from rewards.combinators.rows import Row
 
 _BUSY = 60.0  # seconds to wait for other processes that write
 _QUERY = 500  # keys of one query, below the limit of every SQLite
-_OF_PARENTS: list[sqlite3.Connection] = []  # connections from before a fork: they may be neither used nor closed
+_OF_PARENTS: list[sqlite3.Connection] = []  # connections of before a fork, which may be neither used nor closed
 
 
 class CacheFile:
-    """Rows by key, through one connection a process, which is opened when it is needed.
+    """Rows by key, through one connection a process, opened on demand.
 
     Copies, pickles and forked processes open connections of their own. A file that can no longer be read or written is
-    a `RuntimeWarning`, since the reward can be asked without it.
+    a `RuntimeWarning`, since the reward can be evaluated without it.
 
     Args:
-        path: the file, on a local disk (SQLite's write-ahead log needs shared memory); made if there is none.
-        name: what the reward with its settings is called.
+        path: the file, on a local disk (SQLite's write-ahead log needs shared memory); created if missing.
+        name: name of the reward with its settings.
         key: kind of the keys.
 
     Raises:
-        ValueError: if the file is of another reward or kind of keys, no cache, or cannot be made.
+        ValueError: if the file belongs to another reward or kind of keys, is not a cache, or cannot be created.
     """
 
     def __init__(self, path: str | Path, name: str, key: str) -> None:
@@ -46,7 +46,7 @@ class CacheFile:
         return {**self.__dict__, "_connection": None}
 
     def read(self, keys: Sequence[str]) -> dict[str, Row]:
-        """Return the rows of those keys that the file has."""
+        """Return the rows of the keys that are in the file."""
         found = {}
         with self._warning("read"):
             for start in range(0, len(keys), _QUERY):
@@ -91,7 +91,7 @@ class CacheFile:
         return self._connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Make the tables of a new file, and check whose file it is."""
+        """Create the tables of a new file, and check which reward a file belongs to."""
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -108,7 +108,7 @@ class CacheFile:
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Let others read while one writes; the switch does not wait by itself for processes that have the file open."""
+    """Allow reads during a write; SQLite does not wait for processes that have the file open, so retry."""
     end = time.monotonic() + _BUSY
     while True:
         try:

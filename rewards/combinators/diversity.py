@@ -1,4 +1,4 @@
-"""A memory of what has been rewarded, against agents that draw one good crystal again and again."""
+"""A diversity filter, against agents that sample one good crystal again and again."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward, without_failure
-from crystal_env.symmetry import normaliser
-from crystal_env.wyckoff import LETTERS
-from rewards.combinators.aggregate import checked_floor, unused_label
+from crystal_env.symmetry.canonical import wyckoff_template
+from rewards.arguments import finite_number, whole_number
+from rewards.combinators.aggregate import lower_floor, unused_label
 from rewards.hull.formulas import reduced_formula
 
 if TYPE_CHECKING:
@@ -23,31 +23,33 @@ Bucket = Literal["formula", "template", "structure"]
 
 
 class Diversity:
-    """A reward that falls with the number of crystals of the same kind that it has been asked about before.
+    """A reward that falls with the number of crystals of the same kind scored before.
 
     The total is ``floor + w (reward - floor)``, or the reward where that is below the floor. The weight w of a crystal
     before which n others of its bucket were scored is 1 up to n = ``free`` and falls linearly to 0 at n = ``full``, as
     in Augmented Hill-Climb (Thomas et al., J. Cheminform. 14, 68 (2022)) and MatInvent. Crystals of a bucket that
-    come in one batch get the mean weight of their places, so that their order does not matter, and it makes no
-    difference for the sum of the weights in which batches crystals come. Crystals that cannot be scored are not
+    come in one batch share the mean weight, so that their order does not matter; the sum of the weights does not depend
+    on how crystals are divided into batches. Crystals that cannot be scored are not
     counted. The terms are those of the reward, with ``diversity``, the weight, and ``diversity/reward``, the reward.
 
     The memory is part of copies and pickles, and of `state_dict`; environments that are made from copies of the reward
-    have a memory each. `agents.KLPPO` asks about exactly equal crystals of a batch once: they count as one. A cache
-    belongs inside, ``Diversity(Cached(reward))``, never around.
+    have a memory each. A cache belongs inside, ``Diversity(Cached(reward))``, never around.
 
     Args:
         reward: any reward.
-        bucket: what is counted as one kind: the reduced ``"formula"``; the ``"template"``, that is the space group and
-            the letters up to its normaliser; or the ``"structure"``, that is `Crystal.key`: group, letters, elements.
-        free: number of crystals seen up to which the reward is paid in full.
-        full: number of crystals seen from which on nothing is paid.
-        floor: what the reward falls to, and the total of a crystal that cannot be scored if the reward raises.
-        size: buckets remembered; beyond, those that were not seen for longest are forgotten.
+        bucket: what counts as one kind: the reduced ``"formula"``; the Wyckoff ``"template"`` of group and letters, see
+            `wyckoff_template`; or the ``"structure"``, that is `Crystal.key`: group, letters, elements.
+        free: number of crystals of a bucket up to which the reward is paid in full.
+        full: number of crystals of a bucket from which on nothing is paid.
+        floor: the total of a full bucket, and of a crystal for which the reward raises.
+        size: buckets remembered; beyond, those not seen for longest are forgotten.
+
+    Attributes:
+        floor: the lowest total: the argument, or the reward's own floor where it is lower.
 
     Raises:
-        ValueError: if ``bucket`` has another name, not 0 <= ``free`` < ``full``, ``size`` is not positive, ``floor`` is
-            not finite, or ``reward`` is none.
+        ValueError: if ``bucket`` is unknown, not 0 <= ``free`` < ``full``, ``size`` is not positive, ``floor`` is not
+            finite, or ``reward`` is not a reward.
     """
 
     def __init__(
@@ -61,14 +63,17 @@ class Diversity:
     ) -> None:
         if bucket not in get_args(Bucket):
             raise InputError(f"bucket must be one of {get_args(Bucket)}, got {bucket!r}")
-        if not 0 <= free < full:
-            raise InputError(f"free must not be negative and be below full = {full}, got {free}")
-        if size < 1:
-            raise InputError(f"size must be positive, got {size}")
-        self.floor = checked_floor(floor)
-        self.scorer = Scorer(resolve_reward(reward), self.floor)
-        self.bucket, self.free, self.full, self.size = bucket, int(free), int(full), int(size)
+        self.free, self.full = whole_number("free", free, least=0), whole_number("full", full, least=1)
+        if not self.free < self.full:
+            raise InputError(f"free must be below full = {full}, got {free}")
+        self.scorer = Scorer(resolve_reward(reward), finite_number("floor", floor))
+        self.bucket, self.size = bucket, whole_number("size", size, least=1)
         self._seen: dict[str, int] = {}  # the bucket seen last is the last one
+
+    @property
+    def floor(self) -> float:
+        """The lowest total; see the class."""
+        return lower_floor(self.scorer.floor, self.scorer.reward)
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals, and remember them; see the class for the terms."""
@@ -81,20 +86,20 @@ class Diversity:
         weight = np.ones(len(crystals))
         weight[rows] = [weights[key] for key in keys]
         self._remember(counts)
-        above = np.maximum(result.total - self.floor, 0.0)
+        above = np.maximum(result.total - self.scorer.floor, 0.0)
         total = result.total - (1 - weight) * above
         label = unused_label("diversity", result.terms)
         return RewardResult(total, {**result.terms, label: weight, f"{label}/reward": result.total}, result.failures)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the memory, of numbers and texts only, to be saved beside an agent."""
+        """Return the memory, of numbers and texts only, to be saved with an agent."""
         return {"bucket": self.bucket, "seen": dict(self._seen)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a memory that `state_dict` gave.
+        """Restore the memory of `state_dict`.
 
         Raises:
-            ValueError: if it is none, or of another kind of bucket.
+            ValueError: if it is not such a memory, or of another kind of bucket.
         """
         if state.keys() != {"bucket", "seen"} or state["bucket"] != self.bucket:
             raise InputError(
@@ -119,11 +124,4 @@ class Diversity:
     def _keys(self, crystals: CrystalBatch) -> list[str]:
         if self.bucket == "formula":
             return [reduced_formula(counts) for counts in crystals.composition()]
-        return [_template(crystal) if self.bucket == "template" else crystal.key() for crystal in crystals]
-
-
-def _template(crystal: "Crystal") -> str:
-    """Return the group and the smallest list of letters that the normaliser allows, such as ``"225-ab"``."""
-    letters = np.sort(normaliser.letter_permutations(crystal.G)[:, crystal.W], axis=1)
-    smallest = letters[np.lexsort(letters.T[::-1])[0]]
-    return f"{crystal.G}-" + "".join(LETTERS[w - 1] for w in smallest)
+        return [wyckoff_template(crystal) if self.bucket == "template" else crystal.key() for crystal in crystals]

@@ -1,4 +1,4 @@
-"""A meter that counts what a reward is asked, and stops when the budget is spent."""
+"""A meter that counts the calls of a reward, and stops when the budget is spent."""
 
 import time
 from collections.abc import Iterable
@@ -9,6 +9,8 @@ import numpy as np
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
+from rewards.arguments import finite_number, whole_number
+from rewards.combinators.aggregate import lower_floor
 from rewards.combinators.cache import Keys
 
 if TYPE_CHECKING:
@@ -24,30 +26,31 @@ class BudgetExceeded(RuntimeError):
 
 
 class Metered:
-    """A reward that counts how often it really ran.
+    """A reward that counts the crystals it scores.
 
-    Total, terms and failures are those of the reward. What is counted depends on where the meter stands:
-    ``Cached(Metered(reward))`` counts the crystals that the reward ran for, ``Metered(Cached(reward))`` all that were
-    asked for. The budget is a limit of ``calls``. A batch that would go beyond it raises `BudgetExceeded` before any of
-    it is scored; with ``on_exceeded="floor"`` the first crystals are scored as far as the budget reaches, and the
-    others get ``floor`` and a reason. Environments and agents survive whatever a reward raises: there the outcome is
-    the same.
+    Total, terms and failures are those of the reward. The order of wrappers decides what is counted:
+    ``Cached(Metered(reward))`` counts the crystals that the reward is evaluated for, ``Metered(Cached(reward))`` all
+    queries, cached ones included. The budget is a limit of ``calls``. A batch that would exceed it raises
+    `BudgetExceeded` before any of it is scored; with ``on_exceeded="floor"`` the first crystals are scored as far as
+    the budget reaches, and the others get ``floor`` and a reason. Environments and agents survive whatever a reward
+    raises, so there the two give the same result.
 
     Args:
         reward: any reward.
-        budget: most crystals to be scored, by default any number.
+        budget: maximum number of crystals scored, by default unlimited.
         on_exceeded: ``"raise"`` or ``"floor"``.
         floor: the total of a crystal beyond the budget, or for which the reward raises.
-        count_distinct: whether to count different crystals, which costs a canonical key (a millisecond) each.
+        count_distinct: whether to count distinct crystals, which takes a canonical key (a millisecond) each.
 
     Attributes:
-        calls: crystals that were scored.
-        batches: times the reward was called; a batch for which it raises is asked again crystal by crystal.
+        calls: number of crystals scored.
+        batches: number of calls of the reward; a batch for which it raises is scored again crystal by crystal.
         seconds: time spent in the reward.
-        failures: crystals that could not be scored.
+        failures: number of crystals that could not be scored.
+        floor: the lowest total: the argument, or the reward's own floor where it is lower.
 
     Raises:
-        ValueError: if ``budget`` is negative or ``on_exceeded`` is neither.
+        ValueError: if ``budget`` is negative, ``on_exceeded`` is neither, or ``floor`` is not finite.
 
     Example:
         >>> import rewards
@@ -62,13 +65,12 @@ class Metered:
         floor: float = -10.0,
         count_distinct: bool = True,
     ) -> None:
-        if budget is not None and budget < 0:
-            raise InputError(f"budget must be at least 0, got {budget}")
+        budget = None if budget is None else whole_number("budget", budget, least=0)
         if on_exceeded not in get_args(OnExceeded):
             raise InputError(f"on_exceeded must be one of {get_args(OnExceeded)}, got {on_exceeded!r}")
         self.reward = resolve_reward(reward)
-        self.scorer = Scorer(self._timed, float(floor))
-        self.budget, self.on_exceeded, self.floor = budget, on_exceeded, float(floor)
+        self.scorer = Scorer(self._timed, finite_number("floor", floor))
+        self.budget, self.on_exceeded = budget, on_exceeded
         self.calls = self.batches = self.failures = 0
         self.seconds = 0.0
         self._keys = Keys() if count_distinct else None
@@ -76,8 +78,13 @@ class Metered:
         self._terms: list[str] = []
 
     @property
+    def floor(self) -> float:
+        """The lowest total; see the class."""
+        return lower_floor(self.scorer.floor, self.reward)
+
+    @property
     def distinct(self) -> int | None:
-        """Different crystals that were scored, equivalent descriptions being one; None if they are not counted."""
+        """Number of distinct crystals scored, equivalent settings counted once; None if they are not counted."""
         return None if self._keys is None else len(self._seen)
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
@@ -91,7 +98,7 @@ class Metered:
         allowed = min(len(crystals), left)
         if allowed < len(crystals) and self.on_exceeded == "raise":
             raise BudgetExceeded(
-                f"the budget of {self.budget} crystals is exceeded: {self.calls} were scored, {len(crystals)} asked"
+                f"the budget of {self.budget} crystals is exceeded: {self.calls} were scored, {len(crystals)} queried"
             )
         scored = crystals[:allowed]
         result = self.scorer(scored)
@@ -100,16 +107,16 @@ class Metered:
         if self._keys is not None:
             self._seen.update(self._keys(scored))
         beyond = self._refused(len(crystals) - allowed)
-        result = RewardResult.concatenate([result, beyond], self.floor, self._terms)
+        result = RewardResult.concatenate([result, beyond], self.scorer.floor, self._terms)
         self._terms = list(result.terms)
         return result
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was counted, to be saved with an agent."""
+        """Return the counts, to be saved with an agent."""
         return {**{name: getattr(self, name) for name in _COUNTERS}, "seen": sorted(self._seen)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave.
+        """Restore the counts of `state_dict`.
 
         Raises:
             ValueError: if a count is missing.
@@ -124,10 +131,10 @@ class Metered:
     def _refused(self, size: int) -> RewardResult:
         """Return the result of crystals beyond the budget."""
         reason = f"the budget of {self.budget} crystals is spent"
-        return RewardResult(np.full(size, self.floor), {}, np.full(size, reason, object))
+        return RewardResult(np.full(size, self.scorer.floor), {}, np.full(size, reason, object))
 
     def _timed(self, crystals: CrystalBatch) -> Any:
-        """Ask the reward, and take the time."""
+        """Call the reward and measure its time."""
         self.batches += 1
         start = time.perf_counter()
         try:

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
-from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
-from rewards.combinators.aggregate import checked_floor, finite_or_floor, unused_label
+from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward, reward_floor
+from rewards.arguments import finite_number
+from rewards.combinators.aggregate import finite_or_floor, unused_label
 from rewards.goal import Goal, Kind
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from crystal_env.crystal import Crystal
 
-_LARGEST_EXPONENT = 300.0  # of ten, beyond which a double overflows
+_MAX_EXPONENT = 300.0  # of ten, beyond which a double overflows
 _STEEPNESS = 2.5  # REINVENT's usual 10 k with k = 0.25
 
 
@@ -29,16 +30,21 @@ class Transform:
 
     Args:
         reward: any reward.
-        of: name of a term to be transformed, by default the total.
+        of: name of the term to be transformed, by default the total.
         floor: the total of a crystal that cannot be scored.
 
     Raises:
-        ValueError: if ``reward`` is none or ``floor`` is not finite.
+        ValueError: if ``reward`` is not a reward or ``floor`` is not finite.
     """
 
     def __init__(self, reward: Reward | str, of: str | None = None, floor: float = 0.0) -> None:
-        self.of, self.floor = of, checked_floor(floor)
-        self.scorer = Scorer(resolve_reward(reward), self.floor)
+        self.of, self._floor = of, finite_number("floor", floor)
+        self.scorer = Scorer(resolve_reward(reward), self._floor)
+
+    @property
+    def floor(self) -> float:
+        """The lowest total."""
+        return self._floor
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals; see the class for the terms.
@@ -50,16 +56,15 @@ class Transform:
         scored = result.scored
         if self.of is not None and self.of not in result.terms and scored.any():
             raise InputError(f"of must be one of the terms {sorted(result.terms)}, got {self.of!r}")
-        nothing = np.full(len(scored), self.floor)
-        values = result.total if self.of is None else result.terms.get(self.of, nothing)
+        missing = np.full(len(scored), self._floor)
+        values = result.total if self.of is None else result.terms.get(self.of, missing)
         with np.errstate(all="ignore"):
-            total = np.where(scored, self.transform(values), self.floor)
-        total, failures = finite_or_floor(total, result.failures, self.floor)
+            total = np.where(scored, self.transform(values), self._floor)
         terms = {**result.terms, unused_label("value", result.terms): values, **self.new_success(values, scored)}
-        return RewardResult(total, terms, failures)
+        return finite_or_floor(RewardResult(total, terms, result.failures), self._floor)
 
     def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what becomes of values (B,)."""
+        """Return the transformed values (B,)."""
         raise NotImplementedError
 
     def new_success(self, values: NDArray[np.float64], scored: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
@@ -77,14 +82,13 @@ class Clip(Transform):
         of: name of a term, by default the total.
 
     Raises:
-        ValueError: if ``low`` is not below ``high``, or not finite.
+        ValueError: if ``low`` is not below ``high``, or one is not finite.
     """
 
     def __init__(self, reward: Reward | str, low: float, high: float, of: str | None = None) -> None:
-        if not -np.inf < low < high:
-            raise InputError(f"low must be finite and below high = {high}, got {low}")
-        super().__init__(reward, of, low)
-        self.low, self.high = float(low), float(high)
+        self.low = finite_number("low", low)
+        self.high = finite_number("high", high, above=self.low)
+        super().__init__(reward, of, self.low)
 
     def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return values (B,) within the bounds."""
@@ -101,6 +105,10 @@ class Affine(Transform):
         of: name of a term, by default the total.
         floor: the total of a crystal that cannot be scored; choose it below all others.
 
+    Attributes:
+        floor: the lowest total: the argument, or the image of the reward's own floor where it is lower. It is not known
+            for a term or a negative scale.
+
     Raises:
         ValueError: if ``scale`` is zero, or a number is not finite.
     """
@@ -113,10 +121,18 @@ class Affine(Transform):
         of: str | None = None,
         floor: float = -10.0,
     ) -> None:
-        if not scale or not np.isfinite([scale, shift]).all():
-            raise InputError(f"scale must be finite and not zero and shift finite, got {scale} and {shift}")
+        if scale == 0:
+            raise InputError(f"scale must not be zero, got {scale!r}")
+        self.scale, self.shift = finite_number("scale", scale), finite_number("shift", shift)
         super().__init__(reward, of, floor)
-        self.scale, self.shift = float(scale), float(shift)
+
+    @property
+    def floor(self) -> float:
+        """The lowest total; see the class."""
+        stated = reward_floor(self.scorer.reward)
+        if stated is None or self.of is not None or self.scale < 0:
+            return self._floor
+        return min(self._floor, self.scale * stated + self.shift)
 
     def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return scaled and shifted values (B,)."""
@@ -131,8 +147,8 @@ class Sigmoid(Transform):
 
     Args:
         reward: any reward.
-        low: where it is 0.05.
-        high: where it is 0.95.
+        low: value at which it is 0.05.
+        high: value at which it is 0.95.
         of: name of a term, by default the total.
 
     Raises:
@@ -140,10 +156,10 @@ class Sigmoid(Transform):
     """
 
     def __init__(self, reward: Reward | str, low: float, high: float, of: str | None = None) -> None:
-        if low == high or not np.isfinite([low, high]).all():
-            raise InputError(f"low and high must be different finite numbers, got {low} and {high}")
+        self.low, self.high = finite_number("low", low), finite_number("high", high)
+        if self.low == self.high:
+            raise InputError(f"low and high must be different numbers, got {low!r} and {high!r}")
         super().__init__(reward, of, 0.0)
-        self.low, self.high = float(low), float(high)
 
     def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return steps (B,) between 0 and 1."""
@@ -158,9 +174,9 @@ class DoubleSigmoid(Transform):
 
     Args:
         reward: any reward.
-        low: where the window opens.
-        high: where it closes.
-        width: over which a step goes from 0.09 to ½, and to 0.91; by default a tenth of the window.
+        low: lower edge of the window.
+        high: upper edge of the window.
+        width: distance from an edge at which the step is 0.09 or 0.91; by default a tenth of the window.
         of: name of a term, by default the total.
 
     Raises:
@@ -170,13 +186,10 @@ class DoubleSigmoid(Transform):
     def __init__(
         self, reward: Reward | str, low: float, high: float, width: float | None = None, of: str | None = None
     ) -> None:
-        if not -np.inf < low < high < np.inf:
-            raise InputError(f"low and high must be finite, low below high, got {low} and {high}")
-        width = (high - low) / 10 if width is None else width
-        if not 0 < width < np.inf:
-            raise InputError(f"width must be positive and finite, got {width}")
+        self.low = finite_number("low", low)
+        self.high = finite_number("high", high, above=self.low)
+        self.width = finite_number("width", (self.high - self.low) / 10 if width is None else width, above=0)
         super().__init__(reward, of, 0.0)
-        self.low, self.high, self.width = float(low), float(high), float(width)
 
     def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the window (B,) at values."""
@@ -184,15 +197,15 @@ class DoubleSigmoid(Transform):
 
 
 class Target(Transform):
-    """How near a value is to a target, with success within a tolerance.
+    """Closeness of a value to a target, with success within a tolerance.
 
     Args:
         reward: any reward.
-        target: the value wanted.
+        target: the target value.
         loss: ``"mse"``, -(v - target)^2; ``"mae"``, -|v - target|; ``"success"``, 1 within ``tolerance``, else 0.
         tolerance: distance that counts as success.
         of: name of a term, by default the total.
-        floor: the total of a crystal that cannot be scored, and the lowest that others get: nothing is worse than that.
+        floor: the lowest total, also that of a crystal that cannot be scored.
 
     Raises:
         ValueError: if ``loss`` is another, or as `Goal` does.
@@ -214,7 +227,7 @@ class Target(Transform):
 
     def transform(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the rewards (B,) of values."""
-        return np.maximum(self.goal.reward(values), self.floor)
+        return np.maximum(self.goal.reward(values), self._floor)
 
     def new_success(self, values: NDArray[np.float64], scored: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
         """Return success within the tolerance."""
@@ -226,4 +239,4 @@ _LOSSES = ("mse", "mae", "success")
 
 def _step(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return 1 / (1 + 10^-z)."""
-    return 1 / (1 + 10.0 ** np.clip(-z, -_LARGEST_EXPONENT, _LARGEST_EXPONENT))
+    return 1 / (1 + 10.0 ** np.clip(-z, -_MAX_EXPONENT, _MAX_EXPONENT))

@@ -1,4 +1,4 @@
-"""Relaxation: crystals brought to a nearby minimum of a potential's energy, many at a time."""
+"""Relaxation of crystals to a nearby local minimum of a potential's energy, batched."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.errors import InputError
+from rewards.arguments import finite_number, whole_number
+from rewards.distinct import once_per_crystal
 from rewards.potentials import ForceField, load_potential
 from rewards.relaxation.fire import FireState, relax
 from rewards.relaxation.symmetry_projection import symmetry_projection
@@ -18,7 +20,7 @@ class Relaxed(NamedTuple):
     """B crystals after relaxation, in their order.
 
     Attributes:
-        crystals: the relaxed ones; one that failed is as it was.
+        crystals: the relaxed ones; one that failed is unchanged.
         failures (B,): object array of None or the reason why a crystal could not be relaxed.
     """
 
@@ -27,12 +29,12 @@ class Relaxed(NamedTuple):
 
 
 class RelaxationPaths(NamedTuple):
-    """How B crystals were relaxed.
+    """Energies, steps and convergence of B relaxations.
 
     Attributes:
-        energies (B,): of the primitive cells at the end in eV, NaN where it failed.
-        steps (B,): steps taken.
-        converged (B,): whose forces are below the limit.
+        energies (B,): final energies of the primitive cells in eV, NaN where it failed.
+        steps (B,): numbers of steps.
+        converged (B,): whether the forces are below the limit.
     """
 
     energies: NDArray[np.float64]
@@ -40,28 +42,44 @@ class RelaxationPaths(NamedTuple):
     converged: NDArray[np.bool_]
 
 
+class Relaxations(NamedTuple):
+    """All results of B relaxations: the fields of `Relaxed` and `RelaxationPaths`."""
+
+    crystals: CrystalBatch
+    failures: NDArray[np.object_]
+    energies: NDArray[np.float64]
+    steps: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+
+    def take(self, rows: NDArray[np.int64]) -> "Relaxations":
+        """Return the results of the given rows (n,), repeats allowed."""
+        per_crystal = self.failures[rows], self.energies[rows], self.steps[rows], self.converged[rows]
+        return Relaxations(self.crystals[rows], *per_crystal)
+
+
 @dataclass(frozen=True)
 class Relaxation:
-    """Relaxes cell and atoms of crystals together, with FIRE and one batched call of the potential a step.
+    """Relaxes cell and atoms of crystals together, with FIRE and one batched call of the potential per step.
 
-    What comes out is written down anew, with `Crystal.from_structure`: another origin may be chosen, and the space
-    group is a higher one where atoms or cell have moved to where it is. A crystal that is not converged after ``steps``
-    is what it has become by then. Identical crystals are relaxed once.
+    A relaxed structure is standardised with `Crystal.from_structure`: the origin may differ, and the space group is a
+    supergroup where atoms or cell have moved onto its positions. A crystal that has not converged after ``steps`` is
+    returned as it is then. Identical crystals are relaxed once.
 
     Args:
         potential: name of a potential, the potential, or an ASE calculator; it must have forces and stress.
-        fmax: convergence in eV/Å: of the forces on atoms, and of those on the cell, the stress times the volume per
-            atom, in eV.
-        steps: most steps of a crystal.
-        seconds: most time of a crystal; beyond, it counts as failed. The time of a batch is shared out by atoms.
-        symmetry: ``"keep"`` imposes the space group's operations on each step, ``"free"`` follows the forces as they
-            are. A symmetric crystal then leaves its symmetry only where rounding grows.
-        screen: limits a crystal must keep before the potential is asked.
+        fmax: convergence in eV/Å of the forces on atoms, and in eV of those on the cell, the stress times the volume
+            per atom.
+        steps: maximum number of steps of a crystal.
+        seconds: maximum time of a crystal, after which it has failed. The time of a batch is divided among its
+            crystals in proportion to their atoms.
+        symmetry: ``"keep"`` projects each step onto the symmetry of the space group, ``"free"`` follows the forces as
+            they are. A symmetric crystal then loses its symmetry only as rounding errors grow.
+        screen: limits that a crystal must meet before the potential runs.
         device: a torch device for a potential given by name, such as ``"cpu"`` or ``"cuda"``.
         progress: show a bar with the time left.
 
     Raises:
-        ValueError: if the potential is unknown or has no forces, ``symmetry`` is another, or ``fmax``, ``steps`` or
+        ValueError: if the potential is unknown or has no forces, ``symmetry`` is unknown, or ``fmax``, ``steps`` or
             ``seconds`` is not positive.
 
     Example:
@@ -82,21 +100,29 @@ class Relaxation:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("fmax", "steps", "seconds"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+        finite_number("fmax", self.fmax, above=0)
+        finite_number("seconds", self.seconds, above=0)
+        whole_number("steps", self.steps, least=1)
         if self.symmetry not in ("keep", "free"):
             raise InputError(f"symmetry must be 'keep' or 'free', got {self.symmetry!r}")
         self.force_field()
 
     def __call__(self, crystals: CrystalBatch) -> Relaxed:
-        """Relax B crystals; one that breaks is as it was, with a reason, and harms no other."""
+        """Relax B crystals; one that fails is returned unchanged with a reason, and harms no other."""
         return self.with_paths(crystals)[0]
 
     def with_paths(self, crystals: CrystalBatch) -> tuple[Relaxed, RelaxationPaths]:
-        """Relax B crystals, and also return their energies, steps, and who has converged."""
-        first, place = crystals.distinct()
-        relaxed, failures = list(crystals[first]), self.screen(crystals[first])
+        """Relax B crystals, and also return their energies, steps and convergence."""
+        result = self._relax_distinct(crystals)
+        return Relaxed(*result[:2]), RelaxationPaths(*result[2:])
+
+    @once_per_crystal
+    def _relax_distinct(self, crystals: CrystalBatch) -> Relaxations:
+        return self.relax_each(crystals)
+
+    def relax_each(self, crystals: CrystalBatch) -> Relaxations:
+        """Relax B crystals, for a caller that has removed repeats: each of them takes its own calculation."""
+        relaxed, failures = list(crystals), self.screen(crystals)
         states: dict[int, FireState] = {}
         for row, crystal in enumerate(relaxed):
             if failures[row] is None:
@@ -113,18 +139,18 @@ class Relaxation:
             seconds=self.seconds,
             progress=self.progress,
         )
-        energies, steps, converged = np.full(len(first), np.nan), np.zeros(len(first), int), np.zeros(len(first), bool)
+        n = len(crystals)
+        energies, steps, converged = np.full(n, np.nan), np.zeros(n, int), np.zeros(n, bool)
         for row, state in states.items():
             steps[row], failures[row] = state.steps, state.failure
             if state.failure is None:
                 try:
                     relaxed[row] = Crystal.from_structure(state.atoms)
                 except ValueError as error:
-                    failures[row] = f"what it has become cannot be written down: {error}"
+                    failures[row] = f"the relaxed structure cannot be represented: {error}"
                     continue
                 energies[row], converged[row] = state.energy, state.converged
-        result = Relaxed(CrystalBatch.from_crystals(relaxed)[place], failures[place])
-        return result, RelaxationPaths(energies[place], steps[place], converged[place])
+        return Relaxations(CrystalBatch.from_crystals(relaxed), failures, energies, steps, converged)
 
     def force_field(self) -> ForceField:
         """Return the potential."""

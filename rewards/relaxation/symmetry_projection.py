@@ -1,4 +1,4 @@
-"""Forces and stress brought back to the symmetry of a crystal."""
+"""Projection of forces and stress onto the symmetry of a crystal."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class SymmetryProjection(NamedTuple):
-    """The operations of a crystal on the n atoms of its primitive cell, one for each of m rotations.
+    """The action of a crystal's m rotations on the n atoms of its primitive cell.
 
     Attributes:
-        rotations (m, 3, 3): Cartesian rotations, to be multiplied from the right.
-        source (m, n): the atom that each rotation brings to the place of an atom.
+        rotations (m, 3, 3): Cartesian rotations, acting on row vectors from the right.
+        source (m, n): index of the atom that each rotation maps onto an atom.
     """
 
     rotations: NDArray[np.float64]
@@ -39,7 +39,8 @@ def symmetry_projection(crystal: "Crystal") -> SymmetryProjection:
     """Return the operations of a crystal on its primitive cell, the atoms in the order of `Crystal.to_atoms`.
 
     Raises:
-        ValueError: if an operation does not bring every atom to another, as in a hand-made crystal off its letters.
+        ValueError: if an operation does not map the atoms onto each other, as in a hand-made crystal whose coordinates
+            do not lie on its letters.
     """
     batch = CrystalBatch.from_crystals([crystal])
     conventional = geometry.lattice_vectors(batch.L)[0]

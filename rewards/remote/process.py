@@ -32,6 +32,7 @@ import numpy as np
 from crystal_env.crystal import Crystal, CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, default_floor, resolve_reward
+from rewards.arguments import finite_number, whole_number
 from rewards.combinators.rows import rows_of
 from rewards.remote.json_subprocess import JSONSubprocess, JSONSubprocessError
 
@@ -80,13 +81,10 @@ class ProcessReward:
         self.command = shlex.split(command) if isinstance(command, str) else [str(part) for part in command]
         if not self.command or shutil.which(self.command[0]) is None:
             raise InputError(f"command must start with a program, got {command!r}")
-        if not timeout > 0:
-            raise InputError(f"timeout must be positive, got {timeout}")
-        for name, value, least in (("restarts", restarts, 0), ("batch_size", batch_size, 1)):
-            if value < least:
-                raise InputError(f"{name} must be at least {least}, got {value}")
-        self.timeout, self.restarts, self.batch_size = float(timeout), int(restarts), int(batch_size)
-        self.floor = float(floor)
+        self.timeout = finite_number("timeout", timeout, above=0)
+        self.restarts = whole_number("restarts", restarts, least=0)
+        self.batch_size = whole_number("batch_size", batch_size, least=1)
+        self.floor = finite_number("floor", floor)
         self._terms: list[str] = []
         self._next_id = 0
         self._program: JSONSubprocess | None = None

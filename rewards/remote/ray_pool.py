@@ -17,18 +17,20 @@ from numpy.typing import NDArray
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
+from rewards.arguments import finite_number, whole_number
+from rewards.combinators.aggregate import lower_floor
 from rewards.remote.ray_session import import_ray, session, start_ray
 
 if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
 
-_WHOLE = 2  # workers that a chunk may lose before its crystals are scored one by one
-_START = 300.0  # seconds in which one worker at least must have started
+_MAX_CHUNK_DEATHS = 2  # workers that a chunk may lose before its crystals are scored one by one
+_START_TIMEOUT = 300.0  # seconds in which at least one worker must have started
 
 
 @dataclass
 class _Chunk:
-    """Crystals that are scored together, and the workers that died over them."""
+    """Crystals that are scored together, and the number of workers that died over them."""
 
     rows: NDArray[np.int64]
     deaths: int = 0
@@ -36,7 +38,7 @@ class _Chunk:
 
 @dataclass
 class _Worker:
-    """An actor, and what it was asked, in order; its first task, without a chunk, ends when it has started."""
+    """An actor and its tasks in order; the first task, without a chunk, ends when the actor has started."""
 
     actor: Any
     tasks: "deque[tuple[Any, _Chunk | None]]" = field(default_factory=deque)
@@ -45,36 +47,37 @@ class _Worker:
 
 
 class RayPool:
-    """A reward that is computed by Ray actors: on the cores or GPUs of this machine, or of a cluster.
+    """A reward computed by Ray actors, on the cores or GPUs of this machine or of a cluster.
 
     Total, terms and failures are those of the reward, in the order of the crystals. Every worker is a process with a
-    copy of the reward and one torch thread; it loads its model with its first chunk and keeps it. Chunks go to whoever
-    has the fewest, at most ``max_in_flight`` each. Workers are started when there is work for them. When one dies, or
-    takes longer than ``timeout``, a new one takes its place and all its crystals are scored again. A chunk that has
-    lost two workers is taken apart, and a crystal that has lost more than ``restarts`` gets ``floor`` and a reason.
+    copy of the reward and one torch thread; it loads its model with its first chunk and keeps it. A chunk goes to the
+    worker with the fewest, at most ``max_in_flight`` each. Workers start when there is work for them. One that dies or
+    exceeds ``timeout`` is replaced, and its crystals are scored again. A chunk that has lost two workers is split into
+    single crystals, and a crystal that has lost more than ``restarts`` gets ``floor`` and a reason.
 
-    Ray is connected with the first score, to the cluster at ``$RAY_ADDRESS`` if that is set, else it is started on this
-    machine (and ends with the program); if it is connected already, it is used as it is. What is reserved for the
-    workers of one pool is not there for another one until it is closed. If no worker can be started, all crystals get
-    ``floor`` and a reason, and a `RuntimeWarning` says so.
+    Ray is connected with the first batch, to the cluster at ``$RAY_ADDRESS`` if that is set, else it is started on this
+    machine (and ends with the program); an existing connection is used as it is. Resources reserved for the workers of
+    one pool are not available to another until it is closed. If no worker can be started, all crystals get ``floor``
+    and a reason, with a `RuntimeWarning`.
 
     Args:
         reward: any reward that can be pickled.
-        workers: most actors, by default as many as there are cores and GPUs for.
+        workers: maximum number of actors, by default as many as there are cores and GPUs for.
         num_cpus: cores that Ray reserves for a worker; by default it needs one free to start and then reserves none.
-        num_gpus: GPUs, or a share of one, that Ray reserves for a worker.
-        chunk_size: most crystals of one task; fewer if the workers would not all have some.
-        max_in_flight: most tasks that wait at a worker, the running one included.
+        num_gpus: GPUs, or a fraction of one, that Ray reserves for a worker.
+        chunk_size: maximum number of crystals of one task; fewer if there are too few for all workers.
+        max_in_flight: maximum number of tasks queued at a worker, the running one included.
         restarts: how often a crystal is scored again after its worker has died.
-        timeout: seconds for a chunk, by default without limit; the first one of a worker includes loading the model.
+        timeout: seconds for a chunk, by default unlimited; the first one of a worker includes loading the model.
         floor: the total of a crystal that cannot be scored.
 
     Attributes:
-        deaths: workers that have died or were stopped for taking too long.
+        deaths: number of workers that have died or exceeded the timeout.
+        floor: the lowest total: the argument, or the reward's own floor where it is lower.
 
     Raises:
         ImportError: if Ray is missing.
-        ValueError: if an argument is impossible.
+        ValueError: if an argument is out of range.
 
     Example:
         >>> import rewards
@@ -94,29 +97,27 @@ class RayPool:
         timeout: float | None = None,
         floor: float = -10.0,
     ) -> None:
-        for name, value, least in (
-            ("workers", 1 if workers is None else workers, 1),
-            ("chunk_size", chunk_size, 1),
-            ("max_in_flight", max_in_flight, 1),
-            ("num_cpus", num_cpus or 0.0, 0),
-            ("num_gpus", num_gpus, 0),
-            ("restarts", restarts, 0),
-        ):
-            if not value >= least:
-                raise InputError(f"{name} must be at least {least}, got {value}")
-        if timeout is not None and not timeout > 0:
-            raise InputError(f"timeout must be positive, got {timeout}")
+        self.workers = None if workers is None else whole_number("workers", workers, least=1)
+        self.num_cpus = None if num_cpus is None else finite_number("num_cpus", num_cpus, least=0)
+        self.num_gpus = finite_number("num_gpus", num_gpus, least=0)
+        self.chunk_size = whole_number("chunk_size", chunk_size, least=1)
+        self.max_in_flight = whole_number("max_in_flight", max_in_flight, least=1)
+        self.restarts = whole_number("restarts", restarts, least=0)
+        self.timeout = None if timeout is None else finite_number("timeout", timeout, above=0)
+        self._floor = finite_number("floor", floor)
         import_ray()
         self.reward = resolve_reward(reward)
-        self.workers, self.num_cpus, self.num_gpus = workers, num_cpus, float(num_gpus)
-        self.chunk_size, self.max_in_flight, self.restarts = int(chunk_size), int(max_in_flight), int(restarts)
-        self.timeout, self.floor = timeout, float(floor)
         self.deaths = 0
         self._terms: list[str] = []
         self._forget()
 
+    @property
+    def floor(self) -> float:
+        """The lowest total; see the class."""
+        return lower_floor(self._floor, self.reward)
+
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
-        """Score B crystals; see the class for what becomes of those that cannot be scored.
+        """Score B crystals; see the class for those that cannot be scored.
 
         Raises:
             ValueError: if the cluster has not enough for a single worker.
@@ -130,12 +131,12 @@ class RayPool:
             queue = deque(_Chunk(part) for part in np.split(np.arange(len(crystals)), starts))
             try:
                 while sum(len(part.total) for part in results.values()) < len(crystals):
-                    self._hand_out(queue, crystals, limit)
+                    self._submit(queue, crystals, limit)
                     self._collect(queue, results)
             except BaseException:
                 self.close()
                 raise
-        result = RewardResult.concatenate([results[start] for start in sorted(results)], self.floor, self._terms)
+        result = RewardResult.concatenate([results[start] for start in sorted(results)], self._floor, self._terms)
         self._terms = list(result.terms)
         return result
 
@@ -144,7 +145,7 @@ class RayPool:
         return [worker.pid for worker in self._workers if worker.pid is not None]
 
     def close(self) -> None:
-        """Stop the workers; the next score starts new ones."""
+        """Stop the workers; the next batch starts new ones."""
         ray = import_ray()
         if self._session is not None and self._session == session(ray):
             for worker in self._workers:
@@ -167,7 +168,7 @@ class RayPool:
         self._failed_starts = 0
 
     def _connect(self) -> int:
-        """Make sure that Ray runs; return the number of workers there may be."""
+        """Connect Ray, and return the maximum number of workers."""
         ray = import_ray()
         if not ray.is_initialized():
             start_ray(ray, None if self.workers is None else math.ceil(self.workers * self._cores()))
@@ -193,13 +194,13 @@ class RayPool:
             return {}
         return {"num_cpus": self.num_cpus or 0.0, "num_gpus": self.num_gpus}
 
-    def _hand_out(self, queue: deque[_Chunk], crystals: CrystalBatch, limit: int) -> None:
-        """Start the workers that are needed, and fill them with chunks."""
+    def _submit(self, queue: deque[_Chunk], crystals: CrystalBatch, limit: int) -> None:
+        """Start the workers that are needed, and submit chunks to them."""
         ray = import_ray()
         busy = sum(worker.pid is not None and bool(worker.tasks) for worker in self._workers)
         while len(self._workers) < min(limit, len(queue) + busy):
             kind = ray.remote(_Actor).options(max_restarts=0, max_task_retries=0, **self._reserved())
-            actor = kind.remote(self._recipe, self.floor)
+            actor = kind.remote(self._recipe, self._floor)
             self._workers.append(_Worker(actor, deque([(actor.start.remote(), None)])))
         while queue:
             free = [w for w in self._workers if w.pid is not None and len(w.tasks) < self.max_in_flight]
@@ -212,7 +213,7 @@ class RayPool:
             worker.tasks.append((worker.actor.score.remote(crystals[chunk.rows]), chunk))
 
     def _collect(self, queue: deque[_Chunk], results: dict[int, RewardResult]) -> None:
-        """Wait until something has ended, and take what it gave."""
+        """Wait for a task to end, and collect its result."""
         ray = import_ray()
         running = {worker.tasks[0][0]: worker for worker in self._workers if worker.tasks}
         done, _ = ray.wait(list(running), num_returns=1, timeout=1.0 if self.timeout is None else self.timeout / 10)
@@ -233,11 +234,11 @@ class RayPool:
         for worker in [w for w in running.values() if w.tasks and w.pid is not None]:
             if self.timeout is not None and now - worker.since > self.timeout:
                 self._lose(worker, f"no result within {self.timeout:g} s", queue, results)
-        if self._workers and not self.pids() and all(now - worker.since > _START for worker in self._workers):
-            self._give_up(f"none has started within {_START:g} s", queue, results)
+        if self._workers and not self.pids() and all(now - worker.since > _START_TIMEOUT for worker in self._workers):
+            self._give_up(f"none has started within {_START_TIMEOUT:g} s", queue, results)
 
     def _lose(self, worker: _Worker, reason: str, queue: deque[_Chunk], results: dict[int, RewardResult]) -> None:
-        """Stop a worker, and see to it that its crystals are scored again, those it was busy with more carefully."""
+        """Stop a worker and queue its chunks again; the running one is split or given up after too many deaths."""
         import_ray().kill(worker.actor)
         self._workers.remove(worker)
         self.deaths += 1
@@ -253,7 +254,7 @@ class RayPool:
         if running.deaths > self.restarts:
             reason = f"{running.deaths} workers died over it, the last one of: {reason}"
             results[int(running.rows[0])] = self._failed(running, reason)
-        elif running.deaths >= min(_WHOLE, self.restarts):
+        elif running.deaths >= min(_MAX_CHUNK_DEATHS, self.restarts):
             queue.extendleft(_Chunk(running.rows[[i]], running.deaths) for i in reversed(range(len(running.rows))))
         else:
             queue.appendleft(running)
@@ -261,10 +262,10 @@ class RayPool:
     def _failed(self, chunk: _Chunk, reason: str) -> RewardResult:
         """Return the result of crystals that could not be scored."""
         size = len(chunk.rows)
-        return RewardResult(np.full(size, self.floor), {}, np.full(size, reason, object))
+        return RewardResult(np.full(size, self._floor), {}, np.full(size, reason, object))
 
     def _give_up(self, reason: str, queue: deque[_Chunk], results: dict[int, RewardResult]) -> None:
-        """Give all crystals that wait the floor, since no worker can be started."""
+        """Give all waiting crystals the floor, since no worker can be started."""
         reason = f"no worker could be started: {reason}"
         waiting = [*queue, *(chunk for worker in self._workers for _, chunk in worker.tasks if chunk is not None)]
         for chunk in waiting:
@@ -272,17 +273,17 @@ class RayPool:
         queue.clear()
         self.close()
         with suppress(RuntimeWarning):  # where warnings are errors, nothing may be lost either
-            warnings.warn(f"crystals get {self.floor}, {reason}", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"crystals get {self._floor}, {reason}", RuntimeWarning, stacklevel=5)
 
 
 class _Actor:
-    """What runs in a worker: the reward, unpickled with the first chunk, in one thread."""
+    """The actor of a worker: the reward, unpickled with the first chunk, in one thread."""
 
     def __init__(self, recipe: bytes, floor: float) -> None:
-        os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # for a torch that is still to be imported
+        os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # for a torch that is not imported yet
         self._recipe = recipe
         self._reward: Reward | None = None
-        self._scorer = Scorer(self._ask, floor)
+        self._scorer = Scorer(self._evaluate, floor)
 
     def start(self) -> int:
         """Return the process id."""
@@ -292,7 +293,7 @@ class _Actor:
         """Score B crystals."""
         return self._scorer(crystals)
 
-    def _ask(self, crystals: CrystalBatch) -> Any:
+    def _evaluate(self, crystals: CrystalBatch) -> Any:
         if self._reward is None:
             self._reward = import_ray().cloudpickle.loads(self._recipe)
             if "torch" in sys.modules:

@@ -1,4 +1,4 @@
-"""How `RayPool` finds Ray, and starts it."""
+"""Connection of `RayPool` to Ray."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from crystal_env.errors import MissingPackageError
 
 
 def import_ray() -> ModuleType:
-    """Return the package.
+    """Return the package ``ray``.
 
     Raises:
         ImportError: if it is missing; the message names the extra to install.
@@ -21,7 +21,7 @@ def import_ray() -> ModuleType:
 
 
 def session(ray: ModuleType) -> tuple[int, str] | None:
-    """Return what tells this process's connection to a cluster from others, None where there is none."""
+    """Return an identifier of this process's connection to a cluster, None without a connection."""
     return (os.getpid(), ray.get_runtime_context().get_node_id()) if ray.is_initialized() else None
 
 

@@ -1,4 +1,4 @@
-"""What a reward or a potential has to leave as it found it: torch's settings, random states, the current folder."""
+"""Global state that a reward or potential must not change: torch's settings, random states, the current folder."""
 
 import os
 import random
@@ -16,7 +16,7 @@ _OF_IMPORTS = "the warning filters"  # libraries change them when they are impor
 def global_state() -> dict[str, Any]:
     """Return name -> value of the settings that all code of a process shares; torch's only if it is imported."""
     state: dict[str, Any] = {
-        "numpy's random state": str(np.random.get_state()),  # noqa: NPY002  the shared one is what is looked at
+        "numpy's random state": str(np.random.get_state()),  # noqa: NPY002  the shared one is meant
         "Python's random state": random.getstate(),
         "numpy's handling of floating-point errors": np.geterr(),
         "the current folder": os.getcwd(),
@@ -37,10 +37,10 @@ def global_state() -> dict[str, Any]:
 
 @contextmanager
 def unchanged_state(what: str, warm: bool = True) -> Iterator[None]:
-    """Make sure that what is done inside changes no global state.
+    """Make sure that the code of a ``with`` block changes no global state.
 
     Args:
-        what: names it in the message.
+        what: name of the code in the message.
         warm: False where libraries may be imported inside, which may add filters for warnings.
 
     Raises:

@@ -22,7 +22,7 @@ _STRINGS = (
     "229-a-Fe-0-0-0-X-2.8-2.8-2.8-90-90-90",
 )
 _SUPERCELL = (2, 1, 2)
-_LARGE = 1500
+_MIN_LARGE = 1500  # atoms
 _STEP = 0.01  # Å: numerical derivatives are good to 1e-3 eV/Å in single precision
 _STRAIN = 2e-3
 
@@ -40,17 +40,17 @@ def check_potential(
 
     Promises, by the names that messages begin with: ``pickling``, ``deep copy``, ``global state``, ``never raises``,
     ``form`` (a number or a reason for every structure), ``inputs``, ``empty batch``, ``repeat``, ``order``, ``batch
-    equals singles``, ``isolation`` (nonsense changes nothing for others); the same energy per atom for ``conventional
-    cell``, ``supercell``, ``atom order``, ``origin shift`` and ``large cell`` (for which there may also be a reason why
-    not); ``forces``, minus the derivative of the energy by the positions, and ``stress``, its derivative by the strain
-    over the volume.
+    equals singles``, ``isolation`` (unphysical structures change nothing for others); the same energy per atom for
+    ``conventional cell``, ``supercell``, ``atom order``, ``origin shift`` and ``large cell`` (which may fail with a
+    reason instead); ``forces``, minus the derivative of the energy by the positions, and ``stress``, its derivative by
+    the strain over the volume.
 
     Args:
         potential: the model.
-        crystals: that it knows, by default of Na, Cl, Sr, Ti, O, Zn and Fe.
+        crystals: crystals of elements that it knows, by default of Na, Cl, Sr, Ti, O, Zn and Fe.
         tolerance: largest difference of two energies in eV/atom that should be equal.
-        large: whether a cell of 1,500 atoms is tried, for which a model may need 20 seconds and some gigabytes.
-        conservative: False for a model whose forces are no derivative on purpose.
+        large: whether to test a cell of 1,500 atoms, which may take a model 20 seconds and some gigabytes.
+        conservative: False for a model whose forces are not derivatives of its energy by design.
         derivative_tolerance: largest error of a force in eV/Å and of stress times volume in eV, relative above 1.
 
     Raises:
@@ -69,8 +69,8 @@ def check_potential(
     cases["isolation"] = _per_atom(potential, [*nonsense(), *atoms])[-len(atoms) :]
     cases["pickling"] = _per_atom(_copied(potential, "pickling"), atoms)
     cases["deep copy"] = _per_atom(_copied(potential, "deep copy"), atoms)
-    for promise, described in _described_anew(crystals).items():
-        cases[promise] = _per_atom(potential, described)
+    for promise, settings in _resettings(crystals).items():
+        cases[promise] = _per_atom(potential, settings)
     for promise, found in cases.items():
         apart = ~(np.abs(found - expected) <= tolerance)
         assert not apart.any(), f"{promise}: {found[apart][0]} instead of {expected[apart][0]} eV/atom"
@@ -84,7 +84,7 @@ def check_potential(
 
 
 def nonsense() -> "list[Atoms]":
-    """Return structures that a model may refuse and that must not hurt it.
+    """Return structures that a model may refuse, and that must not change its other results.
 
     Two atoms at one place, an atom alone in 40 Å, noble gases, an unknown element, a cell of 1.2 Å, positions that are
     not numbers, a cell without volume.
@@ -108,7 +108,7 @@ def nonsense() -> "list[Atoms]":
     ]
 
 
-def _described_anew(crystals: Sequence[Crystal]) -> "dict[str, list[Atoms]]":
+def _resettings(crystals: Sequence[Crystal]) -> "dict[str, list[Atoms]]":
     rng, atoms = np.random.default_rng(0), [crystal.to_atoms() for crystal in crystals]
     shifted = [a.copy() for a in atoms]
     for a in shifted:
@@ -125,7 +125,7 @@ def _described_anew(crystals: Sequence[Crystal]) -> "dict[str, list[Atoms]]":
 
 def _large(atoms: "Atoms") -> "Atoms":
     """Return a supercell of 1,500 atoms at least, its shortest axis repeated first."""
-    while len(atoms) < _LARGE:
+    while len(atoms) < _MIN_LARGE:
         repeats = [1, 1, 1]
         repeats[int(atoms.cell.lengths().argmin())] = 2
         atoms = atoms.repeat(repeats)
@@ -133,7 +133,7 @@ def _large(atoms: "Atoms") -> "Atoms":
 
 
 def _per_atom(potential: Potential, atoms: "list[Atoms]") -> NDArray[np.float64]:
-    """Return energies (B,) in eV/atom, NaN where there is a reason, if they have the form they should have."""
+    """Return energies (B,) in eV/atom, NaN where there is a reason, after a check of their form."""
     given = [a.copy() for a in atoms]
     try:
         result = Energies(*potential.energies(given))
@@ -195,7 +195,7 @@ def _check_forces(
 
 
 def _forces(potential: ForceField, atoms: "list[Atoms]") -> Forces:
-    """Return energies, forces and stress, if the energies have the form they should have."""
+    """Return energies, forces and stress, after a check of the form of the energies."""
     given = [a.copy() for a in atoms]
     try:
         result = Forces(*potential.forces(given))

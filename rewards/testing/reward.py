@@ -3,7 +3,7 @@
 >>> import rewards
 >>> check_reward(rewards.Validity())
 
-Every promise that is broken is an `AssertionError` whose message begins with its name.
+A broken promise is an `AssertionError` whose message begins with the name of the promise.
 """
 
 import copy
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.elements import SYMBOLS
 from crystal_env.equivalents import equivalents
-from crystal_env.reward import Reward, RewardResult
+from crystal_env.reward import Reward, RewardResult, reward_floor
 from rewards.testing.global_state import unchanged_state
 from rewards.testing.potential import check_potential
 
@@ -59,15 +59,15 @@ _CROWD = "-".join(
 
 
 def examples() -> CrystalBatch:
-    """Return nine crystals of different formulas, from cubic to triclinic: eight real ones, and one made up in P-1."""
+    """Return nine crystals of different formulas, from cubic to triclinic: eight real, one fictitious in P-1."""
     return CrystalBatch.from_crystals(Crystal.from_string(string) for string in _EXAMPLES)
 
 
 def garbage() -> CrystalBatch:
-    """Return crystals that the grammar allows and no reward can like.
+    """Return unphysical crystals that the grammar allows.
 
-    Atoms on top of each other, noble gases, elements that no model knows, axes of 0.7 and 40 Å, cells that are flat or
-    needles, 1,536 atoms in three sizes, and twenty elements in a small cell.
+    Coinciding atoms, noble gases, elements that no model knows, axes of 0.7 and 40 Å, flat and needle-like cells, 1,536
+    atoms in three sizes, and twenty elements in a small cell.
     """
     strings = [*_GARBAGE, f"1-{_CROWD}-X-4-4-4-90-90-90"]
     strings += [f"225-{_GENERAL}-X-{a}-{a}-{a}-90-90-90" for a in (0.7, 28, 40)]
@@ -86,17 +86,18 @@ def check_reward(
     """Make sure that a reward keeps the contract of `RewardResult`.
 
     Promises, by the names that messages begin with: ``pickling`` and ``deep copy`` (copies exist and score the same,
-    what they remember included), ``global state`` (nothing that a process shares changes), ``never raises``, ``form``
-    (B totals, terms and failures), ``finite``, ``inputs`` (they are not changed), ``empty batch``, ``repeat`` (the
-    same again), ``order``, ``batch equals singles``, ``isolation`` (garbage changes nothing for others) and
-    ``equivalent descriptions`` (the same with another origin, axes and letters).
+    including their memory), ``global state`` (nothing that a process shares changes), ``never raises``, ``form`` (B
+    totals, terms and failures), ``finite``, ``inputs`` (they are not changed), ``empty batch``, ``floor`` (no total is
+    below the attribute ``floor`` of the reward, if it has one), ``repeat`` (the same again), ``order``, ``batch equals
+    singles``, ``isolation`` (garbage changes nothing for others) and ``equivalent descriptions`` (the same with another
+    origin, axes and letters).
 
     Args:
-        reward: a callable that gives a `RewardResult` or an array.
-        crystals: that it can score, no two of the same structure; by default `examples`.
+        reward: a callable that returns a `RewardResult` or an array.
+        crystals: crystals that it can score, no two of the same structure; by default `examples`.
         stateful: whether it remembers on purpose; each check then starts from a copy.
-        relative: whether it compares crystals of a batch on purpose: batches are not compared with singles.
-        stochastic: whether it draws on purpose: no two values are compared.
+        relative: whether it compares crystals of a batch on purpose; batches are then not compared with singles.
+        stochastic: whether it is random on purpose; no two values are then compared.
         tolerance: largest difference of two values that should be equal, relative where they are above 1.
 
     Raises:
@@ -105,37 +106,39 @@ def check_reward(
     crystals = examples() if crystals is None else crystals
     copies = {"pickling": _pickled(reward), "deep copy": _deep_copied(reward)}
 
-    def ask(batch: CrystalBatch) -> RewardResult:
-        return _ask(_deep_copied(reward) if stateful else reward, batch)
+    def score(batch: CrystalBatch) -> RewardResult:
+        return _score(_deep_copied(reward) if stateful else reward, batch)
 
     with unchanged_state("the first score", warm=False):
-        expected = ask(crystals)
+        expected = score(crystals)
     with unchanged_state("a score"):
-        again = ask(crystals)
-    bad = ask(garbage())
-    assert len(ask(crystals[:0]).total) == 0, "empty batch: it has a score"
+        again = score(crystals)
+    bad = score(garbage())
+    assert len(score(crystals[:0]).total) == 0, "empty batch: it has a score"
+    for result in (expected, bad):
+        _check_floor(result, reward_floor(reward))
     if stochastic:
         return
     compare = partial(_compare, tolerance=tolerance)
     compare("repeat", again, expected)
     order = np.random.default_rng(0).permutation(len(crystals))
-    compare("order", ask(crystals[order]), expected.take(order))
+    compare("order", score(crystals[order]), expected.take(order))
     if not relative:
-        compare("batch equals singles", _joined(ask, crystals), expected)
-        compare("batch equals singles", _joined(ask, garbage()), bad)
-    mixed = ask(CrystalBatch.concatenate([garbage(), crystals]))
+        compare("batch equals singles", _joined(score, crystals), expected)
+        compare("batch equals singles", _joined(score, garbage()), bad)
+    mixed = score(CrystalBatch.concatenate([garbage(), crystals]))
     compare("isolation", mixed.take(np.arange(len(mixed.total))[-len(crystals) :]), expected)
     for seed in range(3):
         other = equivalents(crystals, np.random.default_rng(seed))
-        compare("equivalent descriptions", ask(other), expected)
+        compare("equivalent descriptions", score(other), expected)
     used = _deep_copied(reward)
     for promise, made in copies.items():
-        compare(promise, _ask(made, crystals), expected)
-    _ask(used, crystals)
+        compare(promise, _score(made, crystals), expected)
+    _score(used, crystals)
     remembered = {"pickling": _pickled(used), "deep copy": _deep_copied(used)}
-    expected = _ask(used, crystals)
+    expected = _score(used, crystals)
     for promise, made in remembered.items():
-        compare(promise, _ask(made, crystals), expected)
+        compare(promise, _score(made, crystals), expected)
 
 
 def check_lazy_loading(reward: Reward) -> None:
@@ -154,8 +157,8 @@ def check_lazy_loading(reward: Reward) -> None:
     assert not loaded, f"lazy loading: {', '.join(loaded)} imported before the first score"
 
 
-def _ask(reward: Reward, crystals: CrystalBatch) -> RewardResult:
-    """Return what a reward says of a copy of crystals, if it has the form it should have."""
+def _score(reward: Reward, crystals: CrystalBatch) -> RewardResult:
+    """Return the result of a reward for a copy of crystals, after a check of its form."""
     given = crystals[np.arange(len(crystals))]
     try:
         answer = reward(given)
@@ -185,14 +188,17 @@ def _check_form(result: RewardResult, size: int) -> None:
     assert np.isin(success, (0, 1)).all(), f"form: the term success is 0 or 1, got {success}"
 
 
-def _joined(ask: Callable[[CrystalBatch], RewardResult], crystals: CrystalBatch) -> RewardResult:
-    """Return the results of crystals that are asked about one by one."""
-    singles = [ask(crystals[row : row + 1]) for row in range(len(crystals))]
+def _check_floor(result: RewardResult, floor: float | None) -> None:
+    lowest = result.total.min(initial=np.inf)
+    assert floor is None or lowest >= floor, f"floor: a total is {lowest}, below the reward's floor of {floor}"
+
+
+def _joined(score: Callable[[CrystalBatch], RewardResult], crystals: CrystalBatch) -> RewardResult:
+    """Return the results of crystals that are scored one by one."""
+    singles = [score(crystals[row : row + 1]) for row in range(len(crystals))]
     names = [sorted(single.terms) for single in singles]
     assert all(name == names[0] for name in names), f"batch equals singles: the terms differ, {names[0]} and others"
-    terms = {name: np.concatenate([single.terms[name] for single in singles]) for name in names[0]}
-    total = np.concatenate([single.total for single in singles])
-    return RewardResult(total, terms, np.concatenate([single.failures for single in singles]))
+    return RewardResult.concatenate(singles, 0.0)
 
 
 def _compare(promise: str, found: RewardResult, expected: RewardResult, tolerance: float) -> None:

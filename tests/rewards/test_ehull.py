@@ -44,20 +44,20 @@ def test_total_is_clipped_and_the_term_is_not(pair_potential, pair_hull, crystal
     assert result.terms["e_above_hull"].max() > 0.5
 
 
-def test_depth_below_the_hull_is_believed_up_to_a_limit(pair_potential, pair_hull, crystals):
+def test_depth_below_the_hull_is_accepted_up_to_a_limit(pair_potential, pair_hull, crystals):
     def two_deeper_with_iron(atoms):
         total, failures = pair_energies(atoms)
         return Energies(total - [2.0 * len(a) * (26 in a.numbers) for a in atoms], failures)
 
     pair_energies, pair_potential.energies = pair_potential.energies, two_deeper_with_iron
-    believed = EnergyAboveHull(pair_potential, pair_hull)(crystals)
+    accepted = EnergyAboveHull(pair_potential, pair_hull)(crystals)
     limited = EnergyAboveHull(pair_potential, pair_hull, max_depth=0.2)(crystals)
-    assert believed.terms["e_above_hull"][-1] < -0.2
+    assert accepted.terms["e_above_hull"][-1] < -0.2
     assert limited.total[-1] == -10.0
-    assert "eV/atom below the hull, believed are up to 0.2" in limited.failures[-1]
+    assert "eV/atom below the hull, accepted are up to 0.2" in limited.failures[-1]
     assert not limited.success()[-1]
-    assert np.array_equal(limited.total[:-1], believed.total[:-1])
-    with pytest.raises(ValueError, match="max_depth must be positive, got 0"):
+    assert np.array_equal(limited.total[:-1], accepted.total[:-1])
+    with pytest.raises(ValueError, match="max_depth must be a finite number above 0, got 0"):
         EnergyAboveHull(pair_potential, pair_hull, max_depth=0)
 
 
@@ -126,7 +126,7 @@ def test_energies_and_hull_on_different_scales_are_a_value_error(pair_potential,
 
 
 def test_wrong_arguments_are_value_errors():
-    with pytest.raises(ValueError, match="clip must be positive, got 0"):
+    with pytest.raises(ValueError, match="clip must be a finite number above 0, got 0"):
         EnergyAboveHull(clip=0)
     with pytest.raises(ValueError, match="potential must be"):
         EnergyAboveHull(potential="mace")

@@ -36,5 +36,5 @@ def test_failures_get_the_lowest_reward_and_stay_alone():
 def test_a_potential_without_forces_is_refused(pair_potential):
     with pytest.raises(ValueError, match="must have forces and stress, pair has not"):
         ForceStress(pair_potential)
-    with pytest.raises(ValueError, match=r"^threshold must be positive"):
+    with pytest.raises(ValueError, match=r"^threshold must be a finite number above 0, got"):
         ForceStress(threshold=0)

@@ -125,7 +125,7 @@ def test_reward_can_be_pickled(crystals):
 
 
 def test_wrong_arguments_are_value_errors():
-    with pytest.raises(ValueError, match="min_distance must be positive, got 0"):
+    with pytest.raises(ValueError, match="min_distance must be a finite number above 0, got 0"):
         Validity(min_distance=0)
     with pytest.raises(ValueError, match=r"one of \('smact14', 'icsd16', 'icsd24'\), got 'wiki'"):
         Validity(oxidation_states="wiki")

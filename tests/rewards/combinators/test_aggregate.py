@@ -149,12 +149,12 @@ def test_a_gate_has_the_same_terms_whoever_passes(crystals):
         (lambda: WeightedSum({}), "parts must hold at least one reward"),
         (lambda: WeightedSum({"a/b": volume}), "names of parts .* got 'a/b'"),
         (lambda: WeightedSum({"success": volume}), "names of parts .* got 'success'"),
-        (lambda: WeightedSum({"a": (np.nan, volume)}), "weight of 'a' must be finite, got nan"),
-        (lambda: WeightedProduct({"a": (0.0, volume)}), "weight of 'a' must be positive, got 0"),
-        (lambda: Minimum({"a": volume}, floor=-np.inf), "floor must be finite, got -inf"),
+        (lambda: WeightedSum({"a": (np.nan, volume)}), "weight of 'a' must be a finite number, got nan"),
+        (lambda: WeightedProduct({"a": (0.0, volume)}), "weight of 'a' must be a finite number above 0, got 0"),
+        (lambda: Minimum({"a": volume}, floor=-np.inf), "floor must be a finite number, got -inf"),
         (lambda: Minimum({"a": "nothing"}), "reward must be a callable or 'module:attribute', got 'nothing'"),
         (lambda: Gate(volume, 3), "reward must be callable, got 3"),
-        (lambda: Gate(volume, volume, floor=np.nan), "floor must be finite, got nan"),
+        (lambda: Gate(volume, volume, floor=np.nan), "floor must be a finite number, got nan"),
     ],
 )
 def test_wrong_arguments_are_value_errors(make, message):

@@ -307,7 +307,7 @@ def test_terms_of_the_file_are_plain_json(tmp_path, crystals):
 
 
 def test_wrong_arguments_are_value_errors(tmp_path):
-    with pytest.raises(ValueError, match="size must be positive, got 0"):
+    with pytest.raises(ValueError, match="size must be a whole number of at least 1, got 0"):
         Cached(Volume(), size=0)
     with pytest.raises(ValueError, match="key must be one of"):
         Cached(Volume(), key="formula")

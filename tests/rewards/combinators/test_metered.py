@@ -85,7 +85,7 @@ def test_inside_a_cache_real_runs_are_counted_and_outside_requests(crystals):
 def test_batch_beyond_the_budget_raises_before_it_is_scored(crystals):
     meter = Metered(sites, budget=7)
     meter(crystals)
-    with pytest.raises(BudgetExceeded, match="budget of 7 crystals is exceeded: 5 were scored, 3 asked"):
+    with pytest.raises(BudgetExceeded, match="budget of 7 crystals is exceeded: 5 were scored, 3 queried"):
         meter(crystals[:3])
     assert (meter.calls, meter.batches) == (5, 1)
     meter(crystals[:2])
@@ -138,7 +138,7 @@ def test_no_crystals_are_no_calls():
 
 
 def test_wrong_arguments_are_value_errors():
-    with pytest.raises(ValueError, match="budget must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="budget must be a whole number of at least 0, got -1"):
         Metered(sites, budget=-1)
     with pytest.raises(ValueError, match="on_exceeded must be one of"):
         Metered(sites, on_exceeded="stop")

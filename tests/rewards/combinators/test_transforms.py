@@ -122,16 +122,16 @@ def test_a_term_that_there_is_not_is_an_error_of_the_user():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Clip(axis, 1.0, 1.0), "low must be finite and below high = 1.0, got 1.0"),
-        (lambda: Clip(axis, -np.inf, 1.0), "low must be finite"),
-        (lambda: Affine(axis, 0.0), "scale must be finite and not zero"),
-        (lambda: Affine(axis, floor=np.nan), "floor must be finite, got nan"),
+        (lambda: Clip(axis, 1.0, 1.0), "high must be a finite number above 1, got 1.0"),
+        (lambda: Clip(axis, -np.inf, 1.0), "low must be a finite number, got -inf"),
+        (lambda: Affine(axis, 0.0), "scale must not be zero, got 0.0"),
+        (lambda: Affine(axis, floor=np.nan), "floor must be a finite number, got nan"),
         (lambda: Sigmoid(axis, 2.0, 2.0), "low and high must be different"),
-        (lambda: DoubleSigmoid(axis, 2.0, 1.0), "low below high, got 2.0 and 1.0"),
-        (lambda: DoubleSigmoid(axis, 1.0, 2.0, width=0.0), "width must be positive and finite, got 0.0"),
+        (lambda: DoubleSigmoid(axis, 2.0, 1.0), "high must be a finite number above 2, got 1.0"),
+        (lambda: DoubleSigmoid(axis, 1.0, 2.0, width=0.0), "width must be a finite number above 0, got 0.0"),
         (lambda: Target(axis, 1.0, "maximise"), "loss must be one of .* got 'maximise'"),
         (lambda: Target(axis, np.nan), "target must be a finite number"),
-        (lambda: Target(axis, 1.0, tolerance=-1.0), "tolerance must not be negative"),
+        (lambda: Target(axis, 1.0, tolerance=-1.0), "tolerance must be a finite number at least 0, got -1.0"),
         (lambda: Clip(3, 0.0, 1.0), "reward must be callable"),
     ],
 )
