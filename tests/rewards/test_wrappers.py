@@ -8,8 +8,9 @@ from gymnasium.vector import AutoresetMode
 
 import crystal_env  # noqa: F401  registers CrystalGen-v0
 from crystal_env.crystal import CrystalBatch
+from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult
-from rewards import CrystalReward, Validity, VectorCrystalReward
+from rewards import CrystalReward, Density, Validity, VectorCrystalReward
 
 
 class CountSites:
@@ -206,3 +207,63 @@ def test_single_and_vector_wrapper_give_the_same_rewards():
         if terminated.any():
             venv.reset(options={"reset_mask": terminated})
     assert finished > 3
+
+
+def invalid_step(env):
+    """The reward of an action that is not allowed."""
+    _, info = env.reset(seed=0)
+    mask = info["action_mask"]
+    action = mask.argmin(-1)
+    return np.atleast_1d(env.step(int(action) if mask.ndim == 1 else action)[1])[0]
+
+
+WRAPPED = {
+    "single": lambda reward, **options: CrystalReward(gym.make("CrystalGen-v0", **options), reward),
+    "vector": lambda reward, **options: VectorCrystalReward(
+        gym.wrappers.vector.RecordEpisodeStatistics(gym.make_vec("CrystalGen-v0", num_envs=2, **options)), reward
+    ),
+    "copies": lambda reward, **options: VectorCrystalReward(
+        gym.vector.SyncVectorEnv([lambda: gym.make("CrystalGen-v0", **options)] * 2), reward
+    ),
+}
+
+
+def task_of(env):
+    return env.get_wrapper_attr("crystal_task") if isinstance(env, gym.Env) else env.crystal_task
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_an_invalid_action_costs_the_floor_of_the_reward(wrap):
+    assert invalid_step(wrap(Density(clip=4.0))) == task_of(wrap(Density(clip=4.0))).invalid_reward == -4.0
+    assert invalid_step(wrap(Validity())) == -1.0
+    assert invalid_step(wrap(CountSites())) == -1.0
+    assert invalid_step(wrap(Density(clip=4.0), invalid_reward=-2.5)) == -2.5
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_the_task_of_a_wrapped_environment_has_its_scorer(wrap):
+    reward = Density(clip=4.0)
+    env = wrap(reward, formula="NaCl", bins=48)
+    task = task_of(env)
+    assert task.scorer is env.scorer
+    assert task.scorer.reward is reward
+    assert task.scorer.floor == -4.0
+    assert (task.bins, task.grammar.constraints.in_words()["formula"]) == (48, "NaCl")
+
+
+def test_of_several_rewards_the_outermost_counts():
+    inner, outer = Density(clip=4.0), Density(clip=2.0)
+    env = CrystalReward(gym.wrappers.RecordEpisodeStatistics(CrystalReward(gym.make("CrystalGen-v0"), inner)), outer)
+    assert env.get_wrapper_attr("crystal_task").scorer.reward is outer
+    vector = gym.make_vec("CrystalGen-v0", num_envs=2)
+    venv = VectorCrystalReward(VectorCrystalReward(vector, inner), outer)
+    assert venv.crystal_task.scorer.reward is outer
+    assert invalid_step(env) == invalid_step(venv) == -2.0
+    above = gym.wrappers.TimeLimit(env, 100)
+    assert above.get_wrapper_attr("crystal_task").scorer.reward is outer
+
+
+@pytest.mark.parametrize("floor", [np.nan, np.inf, "low"])
+def test_a_floor_is_a_finite_number(floor):
+    with pytest.raises(InputError, match="floor must be a finite number, got"):
+        CrystalReward(gym.make("CrystalGen-v0"), Validity(), floor=floor)
