@@ -8,7 +8,7 @@ import pytest
 from benchmarks.baselines.training_set import load_training_set
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def training_set(data_folder, tmp_path_factory):
     """A file of 400 known crystals, 60 of them cubic perovskites or other crystals of their group."""
     with gzip.open(data_folder / "mp20_train.csv.gz", "rt") as file:
@@ -22,6 +22,6 @@ def training_set(data_folder, tmp_path_factory):
     return str(path)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def known(training_set):
     return load_training_set(training_set)

@@ -29,21 +29,21 @@ def figure_of_merit(crystals):
     return RewardResult(gap * constant, terms, np.full(len(crystals), None, object))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def known():
     """Crystals of the base model, few elements and groups, which stand for the training set."""
     model = CrystalFormer.from_pretrained("mp20")
     return model.sample([221, 225, 216, 1], 40, seed=0, elements=["Na", "K", "Cl", "F"], max_sites=3, max_atoms=8)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def patch():
-    """A monkeypatch for all tests of this folder."""
+    """A monkeypatch for all tests of a file."""
     with pytest.MonkeyPatch.context() as context:
         yield context
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def data(tmp_path_factory, patch, known):
     """A data folder with a training set of known crystals, and with dielectric constants of some."""
     folder = tmp_path_factory.mktemp("data")
@@ -57,10 +57,15 @@ def data(tmp_path_factory, patch, known):
     return folder
 
 
-@pytest.fixture(scope="package")
-def work(data, tmp_path_factory, patch):
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """The folder of results and cache, so that trainings run once for all files."""
+    return tmp_path_factory.mktemp("paper")
+
+
+@pytest.fixture(scope="module")
+def work(data, folder, patch):
     """Shared computations without a potential, with trainings of two iterations of six crystals."""
-    folder = tmp_path_factory.mktemp("paper")
     folders = {"out": folder / "out", "cache": folder / "cache"}
     settings = Settings(size=12, hull="mp20-chgnet", iterations=2, batch_size=6, sft_samples=20, **folders)
     patch.setattr("benchmarks.paper.work.CHUNK", 12)
