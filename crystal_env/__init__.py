@@ -1,4 +1,10 @@
-"""The grammar of crystals and its Gymnasium environment ``CrystalGen-v0``."""
+"""The grammar of crystals and its Gymnasium environment ``CrystalGen-v0``.
+
+`env` and `vector_env` are the environments over the common core in `episodes`, `wrappers` their observation wrappers,
+`reward` the interface of rewards. `crystal` holds the data types, `dataset` reads files of structures. `encoding`,
+`vocabulary`, `geometry` and `wyckoff` are the rules and tables below them. ``grammar``, ``symmetry`` and ``render`` are
+described in their folders.
+"""
 
 import gymnasium as gym
 

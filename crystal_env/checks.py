@@ -1,4 +1,4 @@
-"""Whether arrays make a crystal of the grammar."""
+"""Validation of the arrays of a crystal."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def as_numbers(name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
     """Return a copy of an array in another dtype.
 
     Raises:
-        ValueError: if the values are no numbers, or not whole where they have to be.
+        ValueError: if the values are not numbers, or not whole where an integer dtype asks for it.
     """
     try:
         given = np.array(values)
@@ -32,7 +32,7 @@ def check_crystal(
     """Check group, letters (n,), elements (n,), coordinates (n, 3) and lattice (6,) of one crystal.
 
     Raises:
-        ValueError: saying what is wrong.
+        ValueError: naming the array, what it holds and what is allowed.
     """
     T, n = tables(), W.size
     if isinstance(G, bool) or not isinstance(G, int | np.integer) or not 1 <= G <= N_GROUPS:

@@ -1,4 +1,4 @@
-"""The crystal and the batch of crystals: the one data type that flows through the project."""
+"""Crystals and batches of crystals: the one data type that flows through the project."""
 
 import warnings
 import zipfile
@@ -93,13 +93,13 @@ class CrystalBatch:
         symprec: float = 0.01,
         on_error: Literal["raise", "skip"] | Callable[[int, ValueError], None] = "raise",
     ) -> "CrystalBatch":
-        """Write structures down as crystals, in order.
+        """Convert structures to crystals, in order.
 
         Args:
             structures: whatever `Crystal.from_structure` takes.
             symprec: tolerance of the symmetry search in Å.
-            on_error: ``"raise"`` stops at the first structure that cannot be written down, ``"skip"`` leaves it out
-                and warns with its index and the reason, a function is called with both.
+            on_error: ``"raise"`` stops at the first structure that cannot be represented, ``"skip"`` omits it and warns
+                with its index and the reason, a function is called with both.
         """
         crystals = []
         for index, structure in enumerate(structures):
@@ -175,7 +175,7 @@ class CrystalBatch:
         return counts
 
     def distinct(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows (k,) of the crystals that differ in any number, and the place (B,) of each among them."""
+        """Return the rows (k,) of distinct crystals, compared bit by bit, and each crystal's index (B,) in them."""
         if not len(self):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         rows = np.concatenate([array.reshape(len(self), -1).astype(np.float64) for array in self.arrays], axis=1)
@@ -199,7 +199,7 @@ class CrystalBatch:
         """Return the decisions that build these crystals, numbers on the nearest bins.
 
         Args:
-            vocabulary: of the environment to play them in, by default that of ``CrystalGen-v0``.
+            vocabulary: of the environment, by default that of ``CrystalGen-v0``.
 
         Raises:
             ValueError: if a length or an angle lies outside the bounds of the environment.
@@ -207,7 +207,7 @@ class CrystalBatch:
         return decisions(*self.arrays, vocabulary or Vocabulary())
 
     def to_atoms(self, primitive: bool = True) -> "list[Atoms]":
-        """Return ASE atoms, of the primitive cells by default: what a potential should be given."""
+        """Return ASE atoms, of the primitive cells by default, on which potentials are evaluated."""
         from ase import Atoms
 
         arrays = self.expand(primitive)
@@ -283,14 +283,14 @@ class Crystal:
 
     @classmethod
     def from_structure(cls, structure: "Structure | Atoms | str | Path", symprec: float = 0.01) -> "Crystal":
-        """Write a structure down: any cell, setting and origin, with noise up to the tolerance.
+        """Convert a structure in any cell, setting and origin, with noise up to the tolerance.
 
         Args:
             structure: a pymatgen structure, ASE atoms, the text of a CIF, or the path of a structure file.
             symprec: tolerance of the symmetry search in Å.
 
         Raises:
-            ValueError: if the structure cannot be written down, because it is empty, disordered, not periodic, has
+            ValueError: if the structure cannot be represented, because it is empty, disordered, not periodic, has
                 overlapping atoms or more than 20 inequivalent sites, or cannot be read.
         """
         return cls(*standardise.standardise(*standardise.cell_arrays(structure), symprec))
@@ -331,21 +331,21 @@ class Crystal:
         counts: dict[str, int] = {}
         for z, m in zip(self.A, multiplicity, strict=True):
             counts[SYMBOLS[z]] = counts.get(SYMBOLS[z], 0) + int(m)
-        with warnings.catch_warnings():  # pymatgen remarks on elements without an electronegativity to order them by
+        with warnings.catch_warnings():  # pymatgen warns of elements without an electronegativity
             warnings.simplefilter("ignore", UserWarning)
             return Composition(counts).reduced_formula
 
     def canonical(self) -> "Crystal":
-        """Return the one description that all equivalent ones share (see `crystal_env.symmetry.canonical`).
+        """Return the crystal in its canonical setting (see `crystal_env.symmetry.canonical`).
 
         It is the same crystal, or its mirror image, with another origin, axes, letters or representatives.
         """
         return Crystal(*canonical.canonical(*self.arrays))
 
     def key(self) -> str:
-        """Return the group and the smallest list of letters and elements that describes the crystal.
+        """Return the group and the first list of letters and elements among all equivalent settings.
 
-        It does not depend on origin, axes or representatives; coordinates and lattice do not enter. Rock salt is
+        It is independent of origin, axes and representatives; coordinates and lattice do not enter. Rock salt is
         ``"225-a-Na-b-Cl"`` whichever of the two is on letter a.
         """
         return canonical.key(self)
@@ -358,7 +358,7 @@ class Crystal:
         """Return the decisions (T,), in continuous mode (T, 2), that build this crystal.
 
         Args:
-            vocabulary: of the environment to play them in, by default that of ``CrystalGen-v0``.
+            vocabulary: of the environment, by default that of ``CrystalGen-v0``.
 
         Raises:
             ValueError: if a length or an angle lies outside the bounds of the environment.

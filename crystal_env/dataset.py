@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import Crystal, CrystalBatch
-from crystal_env.errors import InputError
+from crystal_env.errors import InputError, MissingFileError
 from crystal_env.files import atomic_write
 from crystal_env.wyckoff import TABLE_FILE
 
@@ -29,9 +29,9 @@ class Tokenised:
     """A file of structures as crystals.
 
     Attributes:
-        crystals: the B crystals that could be written down.
+        crystals: the B crystals that can be represented.
         index (B,): their positions in the file.
-        skipped: position in the file -> reason, for the others.
+        skipped: position in the file -> reason, for all others.
     """
 
     crystals: CrystalBatch
@@ -68,7 +68,7 @@ def read_structures(path: str | Path) -> "Iterator[str | Path | Atoms]":
             raise InputError(f"folder {path} holds no .cif files")
         yield from files
     elif not path.is_file():
-        raise InputError(f"no such file of structures: {path}")
+        raise MissingFileError(f"no such file of structures: {path}")
     elif ".csv" in path.suffixes:
         import pandas as pd
 
@@ -92,18 +92,18 @@ def load_crystals(
     cache: bool = True,
     progress: bool = True,
 ) -> Tokenised:
-    """Tokenise a file of structures on several processes; the result is kept for the next time.
+    """Tokenise a file of structures in parallel; the result is cached.
 
     Args:
         path: what `read_structures` takes.
         symprec: tolerance of the symmetry search in Å.
         n_jobs: processes, by default one per core.
-        cache: read and write ``cache_folder()``, where a file is known by its content, never by its name. Folders
-            are not cached.
+        cache: read and write ``cache_folder()``, where a file is identified by its content, never by its name.
+            Folders are not cached.
         progress: show a bar with the time left.
 
     Raises:
-        ValueError: if the file cannot be read at all; single bad structures are reported in ``skipped``.
+        ValueError: if the file cannot be read; structures that cannot be represented are listed in ``skipped``.
     """
     path = Path(path)
     cached = _cache_file(path, symprec) if cache and path.is_file() else None
@@ -154,7 +154,7 @@ def _tokenise(
 
 
 def _tokenise_chunk(structures: "list[str | Path | Structure | Atoms]", symprec: float) -> list[Crystal | str]:
-    """Return for every structure its crystal or the reason why there is none."""
+    """Return the crystal of every structure, or the reason why it cannot be represented."""
     outcomes: list[Crystal | str] = []
     for structure in structures:
         try:

@@ -6,22 +6,22 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from crystal_env.episodes import EpisodeOptions, Episodes, Outcome, ShowsEpisodes, check_actions
+from crystal_env.episodes import CrystalEnvBase, EpisodeOptions, Episodes, StepResult, check_actions
 from crystal_env.errors import InputError
 
 _ROW = np.zeros(1, np.int64)
 
 
-class CrystalGenEnv(ShowsEpisodes, gym.Env):
-    """A crystal is written down token by token and scored when it is complete.
+class CrystalGenEnv(CrystalEnvBase, gym.Env):
+    """Build a crystal, one decision a step; the finished crystal is scored.
 
     ## Description
 
-    The agent builds a crystal as a materials scientist writes it: a space group (drawn by the environment or chosen by
-    the agent), then for every symmetry-inequivalent site a Wyckoff letter, an element and the free fractional
-    coordinates, then STOP, then the free lattice parameters. Only real decisions are asked for: what follows by
-    symmetry is filled in. Action masks enforce crystallography and all constraints, exactly: an allowed action never
-    leads to a dead end, and no crystal that meets the constraints is out of reach.
+    An episode builds one crystal in the order of crystallographic notation: a space group (sampled by the environment
+    or chosen by the agent), then for every symmetry-inequivalent site a Wyckoff letter, an element and the free
+    fractional coordinates, then STOP, then the free lattice parameters. Every step is a real decision: coordinates and
+    parameters that follow by symmetry are filled in. Action masks enforce crystallography and all constraints exactly:
+    no allowed action leads to a dead end, and every crystal that meets the constraints can be built.
 
     ## Action space
 
@@ -32,68 +32,68 @@ class CrystalGenEnv(ShowsEpisodes, gym.Env):
     | 0 | STOP: no more sites |
     | 1 ... 27 | Wyckoff letters a ... z, A |
     | 28 ... 145 | elements H ... Og: id = 27 + atomic number |
-    | 146 ... 145 + bins | bin b = id - 146 of the number that the phase asks for |
+    | 146 ... 145 + bins | bin b = id - 146 of a coordinate, length or angle, depending on the phase |
     | 146 + bins ... 375 + bins | space groups 1 ... 230, only with `space_group="agent"` |
 
     A fractional coordinate is b / bins; a cell length is n^(1/3) · 0.7 Å · (40 / 0.7)^((b + 1/2) / bins), with n atoms
-    in the conventional cell; a cell angle is 30° + 120° · b / bins. `action_masks()` and `info["action_mask"]` tell
-    which ids are allowed.
+    in the conventional cell; a cell angle is 30° + 120° · b / bins. `action_masks()` and `info["action_mask"]` hold the
+    allowed ids.
 
-    With `action_mode="continuous"` the space is `Box([0, 0], [145, 1])`: the id of a symbol, rounded, and a number u in
-    [0, 1] that takes the place of b / bins (or (b + 1/2) / bins). In a numeric phase the id is ignored, in the others
-    the number is. `value_bounds()` gives the allowed interval of u.
+    With `action_mode="continuous"` the space is `Box([0, 0], [145, 1])`: the id of a symbol, rounded, and a normalised
+    value u in [0, 1] in place of b / bins (for a length, of (b + 1/2) / bins). Numeric phases ignore the id, all others
+    ignore u. `value_bounds()` returns the allowed interval of u.
 
     ## Observation space
 
     `Box` of `int32`, one-dimensional, length 109 (110 with `space_group="agent"`): space group (0 until it is chosen),
-    phase, then id + 1 of every decision so far, then 0. The whole prefix is there, so the state is Markov for given
+    phase, then id + 1 of every decision so far, then 0. It is the whole prefix, so the state is Markov for given
     constraints. Phases: 0 space group, 1 letter, 2 element, 3 ... 5 coordinates x, y, z, 6 ... 8 lengths a, b, c,
-    9 ... 11 angles alpha, beta, gamma, 12 finished. In continuous mode the box is of `float32` and holds the numbers u
-    themselves.
+    9 ... 11 angles alpha, beta, gamma, 12 finished. In continuous mode the box is of `float32` and holds the normalised
+    values u of numeric decisions.
 
     ## Rewards
 
-    0 until the crystal is complete, then what `reward` says. An action that is not allowed gives `invalid_reward`; so
-    does a crystal whose reward raises an error or is not finite, and `info["reward_failure"]` then says why.
+    0 until the crystal is complete, then its `reward`. An action that is not allowed earns `invalid_reward`; so does a
+    crystal whose reward raises an error or is not finite, with the reason in `info["reward_failure"]`.
 
     ## Starting state
 
-    A space group and no sites. The group is drawn from `space_group` with the environment's own generator.
+    A space group and no sites. The group is sampled from `space_group` with the environment's own generator.
 
     ## Episode end
 
     `terminated` after the last lattice parameter, at most 107 decisions (108 with the choice of the group), or at an
-    action that is not allowed; never `truncated`. The last info holds
+    action that is not allowed; never `truncated`. The last info contains
 
     | key | value |
     |---|---|
     | `invalid_action` | bool |
     | `is_success` | bool, by the reward's own criterion; absent if `reward` is None |
     | `crystal` | the `crystal_env.Crystal`; absent after an invalid action |
-    | `reward_terms` | dict of floats, what the reward is made of, always the same keys; only for a scored `crystal` |
-    | `reward_failure` | None, or why the crystal could not be scored; only with `reward_terms` |
+    | `reward_terms` | dict of floats, the terms of the reward, always the same keys; absent if `reward` is None |
+    | `reward_failure` | None, or the reason why the crystal could not be scored; only with `reward_terms` |
 
     ## Arguments
 
-    All constraints can also be given for one episode, as `reset(options={...})`.
+    Every constraint can also be set for one episode, as `reset(options={...})`.
 
-    - `reward`: a callable from a batch of crystals to scores, or `"module:attribute"`, resolved when first needed;
-      None leaves crystals unscored. `reward_kwargs` go to it.
+    - `reward`: a callable from a batch of crystals to scores, or `"module:attribute"`, resolved when first needed; None
+      leaves crystals unscored. `reward_kwargs`: its keyword arguments.
     - `action_mode`: `"discrete"` or `"continuous"`.
     - `bins`: numeric bins, a multiple of 24.
     - `invalid_action`: `"terminate"` ends the episode, `"raise"` raises a ValueError and changes nothing.
-    - `invalid_reward`: the reward of an action that is not allowed and of a crystal that cannot be scored. An explicit
-      number wins. By default it is -1, or the lowest total that the reward can give (its attribute `floor`) if that is
-      lower, so that breaking the rules never pays more than the worst crystal; a reward that is named by a string is
-      asked when its floor is first needed.
-    - `mask_in_info`: put the mask into every info.
+    - `invalid_reward`: the reward of an action that is not allowed and of a crystal that cannot be scored. The default
+      None means -1, or the lowest total that the reward can give (its attribute `floor`) if that is lower, so that an
+      invalid action never earns more than the worst crystal; a reward given by name is resolved when its floor is first
+      needed. An explicit number wins.
+    - `mask_in_info`: include the mask in every info.
     - `render_mode`: `"ansi"`, `"rgb_array"` or `"human"`.
     - `space_group`: a number, a list of numbers, 230 weights, `"mp20"` (their frequencies in MP-20) or `"agent"`.
-    - `elements`, `exclude_radioactive`: which elements may be used; `required_elements`: which must be.
+    - `elements`, `exclude_radioactive`: the allowed elements; `required_elements`: those that every crystal contains.
     - `formula`: the composition up to a multiple, for crystal structure prediction.
-    - `max_sites`: inequivalent sites, up to 20; `max_atoms`: atoms of the primitive cell.
-    - `site_elements`: the elements that the first, second ... site may hold; `tied_sites`: groups of sites that hold
-      the same element; `wyckoff_letters`: the letters of all sites.
+    - `max_sites`: the largest number of inequivalent sites, up to 20; `max_atoms`: of atoms in the primitive cell.
+    - `site_elements`: the allowed elements of the first, second ... site; `tied_sites`: groups of sites with the same
+      element; `wyckoff_letters`: the letters of all sites.
 
     ## Version history
 
@@ -124,8 +124,8 @@ class CrystalGenEnv(ShowsEpisodes, gym.Env):
         """Start a new crystal.
 
         Args:
-            seed: of the generator that draws the space group.
-            options: constraints of this episode, instead of the ones of the same name that the environment has.
+            seed: of the generator that samples the space group.
+            options: constraints of this episode, in place of the environment's of the same name.
 
         Raises:
             ValueError: if an option is unknown or malformed, or no crystal meets the constraints.
@@ -143,20 +143,20 @@ class CrystalGenEnv(ShowsEpisodes, gym.Env):
             ValueError: if the action has the wrong dtype or shape, or is not allowed under ``invalid_action="raise"``.
             gymnasium.error.ResetNeeded: if the episode has ended.
         """
-        outcome = self._episodes.play(_ROW, check_actions(action, self.action_space, None))
-        ended = bool(outcome.ended[0])
+        result = self._episodes.step(_ROW, check_actions(action, self.action_space, None))
+        ended = bool(result.ended[0])
         info = self._info()
         if ended:
-            info.update(_end_info(outcome))
+            info.update(_end_info(result))
         self._show()
-        return self._observation(), float(outcome.rewards[0]), ended, False, info
+        return self._observation(), float(result.rewards[0]), ended, False, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Return which ids are allowed now (V,)."""
+        """Return the allowed ids (V,)."""
         return self._episodes.states.masks[0].copy()
 
     def value_bounds(self) -> tuple[float, float]:
-        """Return the interval that the number u of the next action must be in (continuous mode)."""
+        """Return the interval of the normalised values u that are allowed next (continuous mode)."""
         return self._episodes.states.normalised_bounds(0)
 
     def render(self) -> Any:
@@ -181,8 +181,8 @@ class CrystalGenEnv(ShowsEpisodes, gym.Env):
     def _frame(self) -> Any:
         from crystal_env.render import frames
 
-        draw = frames.text_frame if self.render_mode == "ansi" else frames.picture_frame
-        return draw(self._episodes.states, 0)
+        frame = frames.text_frame if self.render_mode == "ansi" else frames.picture_frame
+        return frame(self._episodes.states, 0)
 
     def _show(self) -> None:
         if self.render_mode != "human":
@@ -194,9 +194,9 @@ class CrystalGenEnv(ShowsEpisodes, gym.Env):
         self._window.show(self._frame())
 
 
-def _end_info(outcome: Outcome) -> dict[str, Any]:
-    info: dict[str, Any] = {"invalid_action": bool(outcome.invalid[0])}
+def _end_info(result: StepResult) -> dict[str, Any]:
+    info: dict[str, Any] = {"invalid_action": bool(result.invalid[0])}
     if info["invalid_action"]:
         return info | {"is_success": False}
-    info["crystal"] = outcome.crystals[0]
-    return info if outcome.result is None else info | outcome.result.info(0)
+    info["crystal"] = result.crystals[0]
+    return info if result.scores is None else info | result.scores.info(0)

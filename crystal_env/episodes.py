@@ -1,4 +1,4 @@
-"""What the single and the vector environment share: spaces, checked actions, constraints, draws and scores."""
+"""The common core of the single and the vector environment: spaces, constraints, space groups, steps and scores."""
 
 import inspect
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ _CONSTRAINTS = frozenset(inspect.signature(constraints).parameters)
 
 
 class EpisodeOptions(ConstraintOptions, total=False):
-    """The arguments that `CrystalGenEnv` and `CrystalGenVectorEnv` share; `CrystalGenEnv` describes them."""
+    """The arguments that both environments take; `CrystalGenEnv` describes them."""
 
     reward: Reward | str | None
     reward_kwargs: dict[str, Any] | None
@@ -41,7 +41,7 @@ class EpisodeOptions(ConstraintOptions, total=False):
 
 @dataclass(frozen=True)
 class CrystalTask:
-    """What an environment asks for: all that an agent needs to sample and score whole crystals.
+    """The task of an environment: all that an agent needs to sample and score whole crystals without stepping.
 
     Attributes:
         grammar: the grammar under the environment's constraints, with the probabilities of its space groups.
@@ -56,16 +56,16 @@ class CrystalTask:
     invalid_reward: float
 
 
-class Outcome(NamedTuple):
-    """What a decision brought in each of n rows.
+class StepResult(NamedTuple):
+    """The result of one step in n environments.
 
     Attributes:
         rewards (n,): 0 unless the episode ended.
-        ended (n,): whose episode ended.
-        invalid (n,): whose action was not allowed.
-        finished (k,): positions among the n whose crystal was completed.
-        crystals: these k crystals.
-        result: their scores, None where there is no reward.
+        ended (n,): whether the episode ended.
+        invalid (n,): whether the action was not allowed.
+        finished (k,): which of the n completed their crystal.
+        crystals: the k completed crystals.
+        scores: of the k crystals, None without a reward.
     """
 
     rewards: NDArray[np.float64]
@@ -73,11 +73,11 @@ class Outcome(NamedTuple):
     invalid: NDArray[np.bool_]
     finished: NDArray[np.int64]
     crystals: CrystalBatch
-    result: RewardResult | None
+    scores: RewardResult | None
 
 
 class Episodes:
-    """N episodes side by side, each of which is started, played and scored.
+    """N episodes in parallel, the state behind `CrystalGenEnv` (N = 1) and `CrystalGenVectorEnv`.
 
     Raises:
         ValueError: if an argument is malformed, or no crystal meets the constraints.
@@ -178,19 +178,19 @@ class Episodes:
         return grammar
 
     def start(self, rows: NDArray[np.int64], generators: list[np.random.Generator], grammar: Grammar) -> None:
-        """Start new episodes in ``rows`` (n,), whose space groups are drawn from their n own generators."""
+        """Start new episodes in ``rows`` (n,), their space groups sampled with one generator each."""
         if self.vocabulary.chooses_group:
             groups = np.zeros(len(rows), np.int64)
         elif grammar.only_group:
             groups = np.full(len(rows), grammar.only_group)
         else:
-            draws = [generator.random() for generator in generators]
-            groups = np.searchsorted(grammar.cumulative, draws, side="right")
+            uniform = [generator.random() for generator in generators]
+            groups = np.searchsorted(grammar.cumulative, uniform, side="right")
         self.states.reset(rows, grammar, groups)
         self.ended[rows] = False
 
-    def play(self, rows: NDArray[np.int64], actions: NDArray[Any]) -> Outcome:
-        """Take one decision in each of ``rows`` (n,), with actions (n,) or (n, 2) as `check_actions` returns them.
+    def step(self, rows: NDArray[np.int64], actions: NDArray[Any]) -> StepResult:
+        """Take one decision in each of ``rows`` (n,), with actions (n,) or (n, 2) from `check_actions`.
 
         Raises:
             ResetNeeded: if an episode has ended.
@@ -208,19 +208,19 @@ class Episodes:
         ended[finished] = True
         self.ended[rows] = ended
         crystals = self.states.crystals(rows[finished]) if len(finished) else _NO_CRYSTALS
-        result = self.score(crystals) if len(finished) else None
-        if result is not None:
-            rewards[finished] = result.total
-        return Outcome(rewards, ended, ~valid, finished, crystals, result)
+        scores = self.score(crystals) if len(finished) else None
+        if scores is not None:
+            rewards[finished] = scores.total
+        return StepResult(rewards, ended, ~valid, finished, crystals, scores)
 
     def score(self, crystals: CrystalBatch) -> RewardResult | None:
-        """Return what finished crystals (B,) are worth, None where there is no reward."""
+        """Score finished crystals (B,); None without a reward."""
         scorer = self.scorer
         return None if scorer is None else scorer(crystals)
 
     @property
     def scorer(self) -> Scorer | None:
-        """What scores finished crystals, None where there is no reward."""
+        """The scorer of finished crystals, None without a reward."""
         if self._scorer is None:
             self._load_reward()
         return self._scorer
@@ -247,8 +247,8 @@ class Episodes:
             )
 
 
-class ShowsEpisodes:
-    """What a single and a vector environment show of their episodes."""
+class CrystalEnvBase:
+    """The properties that `CrystalGenEnv` and `CrystalGenVectorEnv` have beside Gymnasium's."""
 
     _episodes: Episodes
 
@@ -259,19 +259,19 @@ class ShowsEpisodes:
 
     @property
     def states(self) -> CrystalStates:
-        """The state machine behind, a row for every copy: to be read, not written."""
+        """The state machine, one row per copy; read-only."""
         return self._episodes.states
 
     @property
     def grammar(self) -> Grammar:
-        """What the crystals must be like, and how often each space group is drawn."""
+        """The compiled constraints, with the probabilities of the space groups."""
         return self._episodes.grammar
 
     @property
     def crystal_task(self) -> CrystalTask:
-        """Grammar, bins, scorer and the reward of invalid actions; a reward given by name is resolved.
+        """The task of this environment; a reward given by name is resolved.
 
-        Ask for it with ``env.get_wrapper_attr("crystal_task")``, so that reward wrappers answer with their own scorer.
+        Reward wrappers override it with their own scorer: use ``env.get_wrapper_attr("crystal_task")``.
         """
         episodes = self._episodes
         return CrystalTask(episodes.grammar, episodes.vocabulary.bins, episodes.scorer, episodes.invalid_reward)
@@ -289,17 +289,17 @@ class ShowsEpisodes:
         self._episodes.delegate_reward(floor)
 
     def score(self, crystals: CrystalBatch) -> RewardResult | None:
-        """Return what finished crystals (B,) are worth here, None where there is no reward; no episode is played."""
+        """Score finished crystals (B,) outside of any episode; None without a reward."""
         return self._episodes.score(crystals)
 
     @property
     def scorer(self) -> Scorer | None:
-        """What scores finished crystals, None where there is no reward."""
+        """The scorer of finished crystals, None without a reward."""
         return self._episodes.scorer
 
     @property
     def reward(self) -> Reward | str | None:
-        """The reward of finished crystals, to be replaced at any time; None leaves them unscored."""
+        """The reward of finished crystals, which may be replaced at any time; None leaves them unscored."""
         return self._episodes.reward
 
     @reward.setter

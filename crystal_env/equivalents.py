@@ -1,4 +1,4 @@
-"""Other descriptions of the same crystals: with another origin, axes and letters, by the normaliser of the group."""
+"""Equivalent settings of crystals: another origin, axes and letters, by the normaliser of the group."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +18,20 @@ _CHUNK = 512  # crystals at a time, for the memory of all atoms on their orbits
 
 
 def equivalents(crystals: CrystalBatch, rng: np.random.Generator) -> CrystalBatch:
-    """Return crystals described anew, each by a random map x -> P x + p of the affine normaliser of its group.
+    """Return crystals in a random equivalent setting, each by a map x -> P x + p of the affine normaliser of its group.
 
-    P is drawn evenly among the linear parts of `crystal_env.symmetry.normaliser` that do not make the cell longer, that
-    is a + b + c greater. In triclinic and monoclinic groups they must not lead out of the bounds of the environment
-    either; a cell for which there is no other choice keeps its axes. Then p is drawn evenly among the shifts that go
-    with P. Along polar axes, where the group leaves the origin free, nothing is shifted.
+    P is sampled uniformly among the linear parts of `crystal_env.symmetry.normaliser` that do not increase a + b + c.
+    In triclinic and monoclinic groups they must not lead out of the bounds of the environment either; the identity is
+    always allowed. Then p is sampled uniformly among the shifts that go with P. Polar axes, along which the group
+    leaves the origin free, are not shifted.
 
     Sites are sorted by letter and position and represented by the first of their atoms on the letter's first operation,
     as `Crystal.from_structure` does. A chiral crystal may become its mirror image, which no energy tells apart; only in
     the eleven pairs of mirrored groups (such as P4_1 and P4_3) it never does.
 
     Args:
-        crystals: B crystals, which stay as they are.
-        rng: draws the maps; the same state gives the same ones.
+        crystals: B crystals, left unchanged.
+        rng: samples the maps.
     """
     new = CrystalBatch.empty(len(crystals))
     new.G[:] = crystals.G
@@ -39,15 +39,15 @@ def equivalents(crystals: CrystalBatch, rng: np.random.Generator) -> CrystalBatc
         members = np.flatnonzero(crystals.G == G)
         for start in range(0, len(members), _CHUNK):
             rows = members[start : start + _CHUNK]
-            new.W[rows], new.A[rows], new.XYZ[rows], new.L[rows] = _described_anew(G, crystals[rows], rng)
+            new.W[rows], new.A[rows], new.XYZ[rows], new.L[rows] = _re_set(G, crystals[rows], rng)
     return new
 
 
-def _described_anew(
+def _re_set(
     G: int, crystals: CrystalBatch, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Return W, A, XYZ, L of crystals of one group after random maps."""
-    P, p, letters = _draw_maps(G, crystals, rng)
+    P, p, letters = _sample_maps(G, crystals, rng)
     W = np.take_along_axis(letters, crystals.W, axis=1)
     XYZ = np.zeros_like(crystals.XYZ)
     row, slot = np.nonzero(W)
@@ -61,7 +61,7 @@ def _described_anew(
     return W, A, XYZ, transformed_lattices(G, crystals.L, P)
 
 
-def _draw_maps(
+def _sample_maps(
     G: int, crystals: CrystalBatch, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
     """Return P (B, 3, 3), p (B, 3) and what each letter becomes (B, 28)."""

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 
 def atomic_write(path: str | Path, content: bytes | str | Callable[[BinaryIO], object]) -> None:
-    """Replace a file whole or not at all: whatever interrupts the writing leaves the file that was there.
+    """Replace a file whole or not at all: an interrupted write leaves the old file.
 
     Args:
         path: a file, which need not exist, in a folder that does.

@@ -118,8 +118,8 @@ def min_distances(
 ) -> NDArray[np.float64]:
     """Return the shortest interatomic distance (B,) in Å of every crystal, periodic images of an atom included.
 
-    Distances above ``cutoff`` (Å) are not searched for: a crystal without a shorter one gets ``cutoff``. By symmetry
-    only the distances from one atom of every orbit are needed.
+    The search ends at ``cutoff`` (Å), the result for a crystal without a shorter distance. By symmetry only the
+    distances from one atom of every orbit are needed.
     """
     pairs = np.count_nonzero(W, axis=1) * multiplicities(G, W, primitive=True).sum(1)
     chunk = np.cumsum(pairs) // _PAIRS_PER_CHUNK

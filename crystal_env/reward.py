@@ -1,4 +1,4 @@
-"""What the environment knows of rewards: the result they return, and how to score a batch whatever they do."""
+"""The interface of rewards: their result, and the scorer that makes any reward safe for an environment."""
 
 import importlib
 import inspect
@@ -20,8 +20,8 @@ class RewardResult(NamedTuple):
 
     Attributes:
         total (B,): the reward, always finite.
-        terms: name -> (B,) the numbers it is made of, always finite; ``"success"``, where present, is 1 or 0.
-        failures (B,): object array of None or the reason why a crystal could not be scored and got the floor.
+        terms: name -> (B,) the numbers behind the total, always finite; ``"success"``, where present, is 1 or 0.
+        failures (B,): object array of None, or the reason why a crystal could not be scored and got the floor.
     """
 
     total: NDArray[np.float64]
@@ -34,7 +34,7 @@ class RewardResult(NamedTuple):
         return _is_none(self.failures)
 
     def success(self) -> NDArray[np.bool_]:
-        """Return who succeeded (B,): by the term ``"success"`` where the reward has one, else who was scored."""
+        """Return whether crystals (B,) succeeded: by the term ``"success"`` if the reward has one, else if scored."""
         return self.scored & (self.terms["success"] > 0) if "success" in self.terms else self.scored
 
     def take(self, rows: NDArray[np.int64]) -> "RewardResult":
@@ -71,7 +71,7 @@ class RewardResult(NamedTuple):
     def vector_info(self, rows: NDArray[np.int64], num_envs: int) -> dict[str, Any]:
         """Return the same entries for crystals that ended in the sub-environments ``rows``, as Gymnasium batches them.
 
-        Every key holds an array over all ``num_envs`` sub-environments and ``_key`` the mask of who set it.
+        Every key holds an array over all ``num_envs`` sub-environments, and ``_key`` the mask of those that set it.
         """
         mask = np.zeros(num_envs, bool)
         mask[rows] = True
@@ -95,7 +95,7 @@ class RewardResult(NamedTuple):
 
 
 def without_failure(failures: NDArray[np.object_]) -> NDArray[np.int64]:
-    """Return the rows that have no reason why they failed."""
+    """Return the rows without a reason of failure."""
     return np.flatnonzero(_is_none(failures))
 
 
@@ -139,7 +139,7 @@ def resolve_reward(reward: Reward | str, kwargs: dict[str, Any] | None = None) -
 
 
 def check_kwargs(kwargs: Any) -> None:
-    """Refuse what is no dict of keyword arguments for a reward.
+    """Check that the keyword arguments of a reward are a mapping.
 
     Raises:
         ValueError: if it is neither None nor a mapping.
@@ -149,7 +149,7 @@ def check_kwargs(kwargs: Any) -> None:
 
 
 def _check_signature(target: Callable[..., Any], kwargs: Mapping[str, Any] | None) -> None:
-    """Refuse keyword arguments that a class or function does not take."""
+    """Check that a class or function takes the keyword arguments."""
     try:
         signature = inspect.signature(target)
     except (ValueError, TypeError):  # some builtins have none
@@ -170,13 +170,13 @@ def reward_floor(reward: Any) -> float | None:
 
 
 def default_floor(reward: Any) -> float:
-    """Return what a failure gets where no number was given: -1, or the floor of the reward where that is lower."""
+    """Return the default reward of a failure: -1, or the floor of the reward if that is lower."""
     floor = reward_floor(reward)
     return -1.0 if floor is None else min(-1.0, floor)
 
 
-def memories(reward: Any) -> dict[str, Any]:
-    """Return the parts of a reward that remember something, by their places in it: those with ``state_dict``.
+def stateful_parts(reward: Any) -> dict[str, Any]:
+    """Return the stateful parts of a reward, those with ``state_dict`` and ``load_state_dict``, by attribute path.
 
     Parts are found in the attributes of callable objects, and in dictionaries, lists and tuples that are public
     attributes; networks do not count.
@@ -184,7 +184,7 @@ def memories(reward: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     seen: set[int] = set()
 
-    def walk(part: Any, place: str) -> None:
+    def walk(part: Any, path: str) -> None:
         part = getattr(part, "__self__", part)  # the object of a bound method
         if id(part) in seen or isinstance(part, type | str | np.ndarray) or hasattr(part, "parameters"):
             return
@@ -196,24 +196,29 @@ def memories(reward: Any) -> dict[str, Any]:
             inside = enumerate(part)
         elif callable(part) and hasattr(part, "__dict__"):
             if hasattr(part, "state_dict") and hasattr(part, "load_state_dict"):
-                found[place] = part
+                found[path] = part
             inside = [(k, item) for k, item in vars(part).items() if callable(item) or not k.startswith("_")]
         else:
             return
         for name, item in list(inside):
-            walk(item, f"{place}.{name}".lstrip("."))
+            walk(item, f"{path}.{name}".lstrip("."))
 
     walk(reward, "")
     return found
 
 
 class Scorer:
-    """Scores batches with a reward and keeps every promise of `RewardResult`, whatever the reward does.
+    """Scores batches with a reward and guarantees the contract of `RewardResult`, whatever the reward does.
 
     A reward that raises or returns the wrong number of values is called again crystal by crystal, so that only the
-    culprits get the floor. A crystal with a total or a term that is not finite gets the floor too. ``failures`` holds
-    the reason, the reward's own where it gives one, and each new kind of error is also a `RuntimeWarning`. Terms that a
-    failed crystal lacks are the floor, but success is 0; before any crystal was scored, their names are not known.
+    crystals at fault get the floor. A crystal with a total or a term that is not finite gets the floor too. The reason
+    is in ``failures``, the reward's own where it gives one, and each new kind of error is also a `RuntimeWarning`.
+    Missing terms of a failed crystal are the floor, but success is 0; before any crystal was scored, the names of the
+    terms are unknown.
+
+    Args:
+        reward: a callable from a batch of crystals to a `RewardResult` or B floats.
+        floor: the total of a crystal that cannot be scored.
     """
 
     def __init__(self, reward: Reward, floor: float) -> None:
@@ -228,7 +233,7 @@ class Scorer:
             return self._complete([])
         try:
             return self._complete([self._checked(crystals)])
-        except Exception as error:  # noqa: BLE001  a user's reward may raise anything; nothing may be lost
+        except Exception as error:  # noqa: BLE001  a user's reward may raise anything
             if len(crystals) == 1:
                 return self._complete([self._failed(error)])
         results = []
@@ -259,7 +264,7 @@ class Scorer:
         reason = f"{type(error).__name__}: {error}"
         if type(error).__name__ not in self._warned:
             self._warned.add(type(error).__name__)
-            with suppress(RuntimeWarning):  # where warnings are errors, nothing may be lost either
+            with suppress(RuntimeWarning):  # even where warnings are errors, the other crystals are scored
                 warnings.warn(f"the reward failed, a crystal gets {self.floor}: {reason}", RuntimeWarning, stacklevel=2)
         return RewardResult(np.array([self.floor]), {}, np.array([reason], object))
 

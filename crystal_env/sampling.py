@@ -11,10 +11,10 @@ _NTH = np.argsort(1 - _BITS.astype(np.int8), axis=1, kind="stable")  # [byte, k]
 
 
 def sample_masked(masks: NDArray[np.bool_] | NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return for every row of ``masks`` (N, V) one of its allowed ids (N,), each with the same probability.
+    """Sample one allowed id (N,) of every row of ``masks`` (N, V), each with the same probability.
 
-    The masks are packed into words of 64 bits, whose set bits are counted: about 0.3 µs a row, where a random number
-    for every id would take twenty times as long.
+    The masks are packed into words of 64 bits, whose set bits are counted: about 0.3 µs a row, twenty times faster than
+    one random number for every id.
 
     Raises:
         ValueError: if ``masks`` is not two-dimensional or a row allows nothing.
@@ -37,7 +37,7 @@ def sample_masked(masks: NDArray[np.bool_] | NDArray[np.int8], rng: np.random.Ge
 
 
 def _locate(cumulative: NDArray[np.int64], rank: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return in which part (N,) of cumulative counts (parts, N) an item is, and its rank in that part."""
+    """Return the part (N,) of cumulative counts (parts, N) that holds an item, and the item's rank in that part."""
     part = (cumulative > rank).argmax(0)
     before = np.where(part > 0, cumulative[part - 1, np.arange(len(rank))], 0)
     return part, rank - before

@@ -16,12 +16,12 @@ from crystal_env.wyckoff import LETTERS, N_GROUPS, letter_index
 
 _Fields = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 
-_LARGEST_DENOMINATOR = 960
+_MAX_DENOMINATOR = 960
 _NUMBER = re.compile(r"\d+(\.\d*)?([eE][+]?\d+)?|\.\d+|\d+/\d+", re.ASCII)
 
 
 def render(G: int, W: NDArray[np.int64], A: NDArray[np.int64], XYZ: NDArray[np.float64], L: NDArray[np.float64]) -> str:
-    """Return the text form; numbers are written so that reading them gives the same floats."""
+    """Return the text form; numbers are exact to the last bit."""
     sites = [(LETTERS[w - 1], SYMBOLS[a], *(number(c) for c in xyz)) for w, a, xyz in zip(W, A, XYZ, strict=True)]
     return "-".join([str(G), *(part for site in sites for part in site), "X", *(number(p) for p in L)])
 
@@ -31,7 +31,7 @@ def number(value: float) -> str:
     decimal = np.format_float_positional(value, trim="-")
     if len(decimal) <= 6:
         return decimal
-    fraction = Fraction(float(value)).limit_denominator(_LARGEST_DENOMINATOR)
+    fraction = Fraction(float(value)).limit_denominator(_MAX_DENOMINATOR)
     return str(fraction) if float(fraction) == value else decimal
 
 

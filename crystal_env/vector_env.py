@@ -10,23 +10,23 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from crystal_env.episodes import EpisodeOptions, Episodes, Outcome, ShowsEpisodes, check_actions
+from crystal_env.episodes import CrystalEnvBase, EpisodeOptions, Episodes, StepResult, check_actions
 from crystal_env.errors import InputError
 
 
-class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
-    """N independent copies of `CrystalGenEnv`, played together; equal to `SyncVectorEnv` over them, and much faster.
+class CrystalGenVectorEnv(CrystalEnvBase, VectorEnv):
+    """N independent copies of `CrystalGenEnv`, stepped together: equal to `SyncVectorEnv` over them, and much faster.
 
-    Observations, rewards, infos and their masks are laid out as Gymnasium's own vector environments do. Each copy has
-    a generator of its own: ``reset(seed=s)`` seeds copy i with s + i. All crystals that end in one step are scored in
-    one call of the reward.
+    Observations, rewards and infos have the layout of Gymnasium's own vector environments. Each copy has a generator of
+    its own: ``reset(seed=s)`` seeds copy i with s + i. All crystals that are finished by one step are scored in one
+    call of the reward.
 
     Args:
         num_envs: number of copies.
         autoreset_mode: ``NEXT_STEP`` (the step after the last one resets, ignores the action and gives 0),
             ``SAME_STEP`` (the last step resets; its observation and info are ``final_obs`` and ``final_info``) or
             ``DISABLED`` (the user calls ``reset(options={"reset_mask": ended})``).
-        max_episode_steps: accepted for `gymnasium.make_vec`; every episode ends by itself.
+        max_episode_steps: accepted for `gymnasium.make_vec` and ignored; every episode ends by itself.
 
     The other arguments are those of `CrystalGenEnv`; ``render_mode`` is ``"ansi"`` or ``"rgb_array"``.
 
@@ -87,8 +87,8 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
 
         Args:
             seed: an integer s seeds copy i with s + i; a list has a seed or None for each copy.
-            options: constraints as in `CrystalGenEnv.reset`, and ``reset_mask`` (N,) of bools: who is reset, by
-                default all.
+            options: constraints as in `CrystalGenEnv.reset`, and ``reset_mask`` (N,), the copies to reset, by default
+                all.
 
         Raises:
             ValueError: if an option is unknown or malformed, or the number of seeds is not N.
@@ -125,10 +125,10 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
         resting = self._episodes.ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros(0, bool)
         over = np.flatnonzero(resting)
         rows = np.flatnonzero(~resting) if len(over) else self._rows
-        outcome = self._episodes.play(rows, array[rows])
+        result = self._episodes.step(rows, array[rows])
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
-        rewards[rows], terminated[rows] = outcome.rewards, outcome.ended
-        end_info = self._end_info(rows, outcome) if outcome.ended.any() else {}
+        rewards[rows], terminated[rows] = result.rewards, result.ended
+        end_info = self._end_info(rows, result) if result.ended.any() else {}
         if self.autoreset_mode == AutoresetMode.SAME_STEP and end_info:
             over = np.flatnonzero(terminated)
             end_info = self._final_info(over, end_info)
@@ -154,11 +154,11 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
         self.metadata = {**self.metadata, "autoreset_mode": mode}
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Return which ids are allowed now (N, V)."""
+        """Return the allowed ids (N, V)."""
         return self._episodes.states.masks.copy()
 
     def value_bounds(self) -> NDArray[np.float64]:
-        """Return the intervals (N, 2) that the numbers u of the next actions must be in (continuous mode)."""
+        """Return the intervals (N, 2) of the normalised values u that are allowed next (continuous mode)."""
         return np.array([self._episodes.states.normalised_bounds(row) for row in range(self.num_envs)])
 
     def render(self) -> tuple[Any, ...] | None:
@@ -167,8 +167,8 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
             return None
         from crystal_env.render import frames
 
-        draw = frames.text_frame if self.render_mode == "ansi" else frames.picture_frame
-        return tuple(draw(self._episodes.states, row) for row in range(self.num_envs))
+        frame = frames.text_frame if self.render_mode == "ansi" else frames.picture_frame
+        return tuple(frame(self._episodes.states, row) for row in range(self.num_envs))
 
     def _listed(self, seed: Any) -> list[int | None]:
         if seed is None:
@@ -182,7 +182,7 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
         return seeds
 
     def _seed(self, seeds: Sequence[int | None]) -> None:
-        """Seed the generators that are given a seed, and at first use all others, from the system's entropy."""
+        """Seed generators; at first use, those without a seed from the system's entropy."""
         if not self._generators:
             self._generators, self._seeds = map(list, zip(*(np_random(seed) for seed in seeds), strict=True))
             return
@@ -214,25 +214,25 @@ class CrystalGenVectorEnv(ShowsEpisodes, VectorEnv):
             masks[~present] = 0
         return {"action_mask": masks, "_action_mask": present}
 
-    def _end_info(self, rows: NDArray[np.int64], outcome: Outcome) -> dict[str, Any]:
-        ended, finished = rows[outcome.ended], rows[outcome.finished]
+    def _end_info(self, rows: NDArray[np.int64], result: StepResult) -> dict[str, Any]:
+        ended, finished = rows[result.ended], rows[result.finished]
         info: dict[str, Any] = {}
         info["invalid_action"], info["_invalid_action"] = (np.zeros(self.num_envs, bool) for _ in range(2))
-        info["invalid_action"][rows] = outcome.invalid
+        info["invalid_action"][rows] = result.invalid
         info["_invalid_action"][ended] = True
         if len(finished):
             info["crystal"], info["_crystal"] = np.full(self.num_envs, None), np.zeros(self.num_envs, bool)
-            info["crystal"][finished], info["_crystal"][finished] = list(outcome.crystals), True
-        if outcome.result is not None:
-            info |= outcome.result.vector_info(finished, self.num_envs)
-        if outcome.invalid.any():
+            info["crystal"][finished], info["_crystal"][finished] = list(result.crystals), True
+        if result.scores is not None:
+            info |= result.scores.vector_info(finished, self.num_envs)
+        if result.invalid.any():
             success, present = (info.get(key, np.zeros(self.num_envs, bool)) for key in ("is_success", "_is_success"))
-            present[rows[outcome.invalid]] = True
+            present[rows[result.invalid]] = True
             info |= {"is_success": success, "_is_success": present}
         return info
 
     def _final_info(self, over: NDArray[np.int64], end_info: dict[str, Any]) -> dict[str, Any]:
-        """Return the last observations and infos of the rows that are over, as ``final_obs`` and ``final_info``."""
+        """Return the last observations and infos of ended rows (n,), as ``final_obs`` and ``final_info``."""
         present = np.zeros(self.num_envs, bool)
         present[over] = True
         observations = np.full(self.num_envs, None)

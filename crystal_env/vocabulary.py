@@ -17,7 +17,7 @@ from crystal_env.wyckoff import MAX_SITES, N_ELEMENTS, N_GROUPS, N_LETTERS
 
 
 class Phase(IntEnum):
-    """What is decided next."""
+    """The next decision."""
 
     SPACE_GROUP = 0
     LETTER = 1
@@ -94,7 +94,7 @@ class Vocabulary:
 
     @cached_property
     def base_masks(self) -> NDArray[np.bool_]:
-        """Allowed ids by phase (13, size), as far as the phase alone tells; after the end STOP, which does nothing."""
+        """Allowed ids by phase (13, size), constraints left aside; after the end STOP, which does nothing."""
         masks = np.zeros((len(Phase), self.size), bool)
         masks[Phase.X : Phase.DONE, N_SYMBOLS : self.first_group] = True
         if not self.bins:

@@ -1,4 +1,4 @@
-"""Observation wrappers: the crystal as a table, and the mask inside the observation. Each has a vector twin."""
+"""Observation wrappers: the crystal as a table, and the mask inside the observation; each has a vector version."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class CrystalDictObservation(gym.ObservationWrapper, RecordConstructorArgs):
     """Observe the crystal so far as a table of its sites.
 
     The observation is a ``Dict`` of ``space_group``, ``phase``, ``letters (20,)``, ``elements (20,)``,
-    ``multiplicities (20,)``, ``coordinates (20, 3)`` and ``lattice (6,)`` in Å and degrees; what is not decided is 0.
+    ``multiplicities (20,)``, ``coordinates (20, 3)`` and ``lattice (6,)`` in Å and degrees; undecided entries are 0.
 
     Args:
         env: a `CrystalGenEnv`, wrapped or not.

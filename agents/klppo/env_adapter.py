@@ -15,10 +15,10 @@ from agents.crystalformer.decoder import walk
 from agents.crystalformer.distribution import Distribution
 from agents.sb3.vec_env import CrystalVecEnv
 from crystal_env.crystal import CrystalBatch
-from crystal_env.episodes import ShowsEpisodes
+from crystal_env.episodes import CrystalEnvBase
 from crystal_env.errors import InputError
 from crystal_env.grammar.state import CrystalStates
-from crystal_env.reward import RewardResult, Scorer, memories
+from crystal_env.reward import RewardResult, Scorer, stateful_parts
 from crystal_env.vocabulary import Vocabulary
 from crystal_env.wyckoff import tables
 
@@ -54,7 +54,7 @@ class CrystalTask:
     def __init__(self, env: VecEnv) -> None:
         layers = list(_layers(env))
         base = layers[-1]
-        if not isinstance(base, ShowsEpisodes):
+        if not isinstance(base, CrystalEnvBase):
             raise InputError(
                 f"env must be CrystalGen-v0 or a variant of it in this process, wrapped or not, got {env}: "
                 "KLPPO draws whole crystals instead of playing it step by step"
@@ -81,11 +81,11 @@ class CrystalTask:
 
     def reward_state(self) -> dict[str, Any]:
         """Return what the reward remembers, such as the buckets of `rewards.Diversity`, by place in it."""
-        return {place: part.state_dict() for place, part in memories(self._owner.scorer).items()}
+        return {place: part.state_dict() for place, part in stateful_parts(self._owner.scorer).items()}
 
     def load_reward_state(self, state: dict[str, Any]) -> None:
         """Let the reward remember what `reward_state` gave; parts that it does not have are passed over."""
-        for place, part in memories(self._owner.scorer).items():
+        for place, part in stateful_parts(self._owner.scorer).items():
             if place in state:
                 part.load_state_dict(state[place])
 

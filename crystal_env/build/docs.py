@@ -12,9 +12,10 @@ from typing import Any
 import gymnasium as gym
 
 import crystal_env
-from crystal_env import sampling, vocabulary
+from crystal_env import episodes, sampling, vocabulary
 from crystal_env.grammar import constraints
 from crystal_env.render import picture
+from crystal_env.symmetry import canonical
 
 PAGE = Path("docs") / "environment.md"
 
@@ -42,8 +43,14 @@ _SECTIONS: dict[str, list[Any]] = {
         crystal_env.MaskInObservation,
         crystal_env.VectorMaskInObservation,
     ],
-    "Crystals": [crystal_env.Crystal, crystal_env.CrystalBatch, crystal_env.load_crystals],
-    "Rewards": [crystal_env.RewardResult],
+    "Crystals": [
+        crystal_env.Crystal,
+        crystal_env.CrystalBatch,
+        crystal_env.load_crystals,
+        canonical.wyckoff_template,
+        canonical.prototype,
+    ],
+    "Rewards and tasks": [crystal_env.RewardResult, episodes.CrystalTask],
     "Helpers": [sampling.sample_masked, vocabulary.Vocabulary, picture.rgb_array, picture.draw_on],
 }
 

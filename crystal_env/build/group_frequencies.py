@@ -1,7 +1,7 @@
 """Generate ``data/mp20_groups.txt``: how many crystals of MP-20's training set each space group has.
 
 Run ``python -m crystal_env.build.group_frequencies`` with ``$CRYSTALGEN_DATA`` at the folder that holds ``mp20_train.csv.gz``.
-The groups are those found by this project's own symmetry search at 0.01 Å.
+The groups are those of this project's symmetry search at 0.01 Å.
 """
 
 import numpy as np

@@ -25,8 +25,8 @@ def positions_from_pyxtal() -> dict[str, NDArray[np.uint8] | NDArray[np.int8]]:
         ``rotation (14433, 3, 3)`` and ``translation (14433, 3)`` in units of 1/24.
 
     Raises:
-        ValueError: if a position breaks what the tables rely on: the first operation is a projection whose
-            dependent coordinates follow from earlier ones, the operations come in one block per centring vector.
+        ValueError: if a position breaks an assumption of the tables: the first operation is a projection whose
+            dependent coordinates follow from earlier ones, and operations are in one block per centring vector.
     """
     from pyxtal.symmetry import Group
 

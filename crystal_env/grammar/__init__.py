@@ -1,5 +1,6 @@
-"""The grammar of crystals: what may be decided next.
+"""The grammar of crystals: the decisions that are allowed next.
 
-`constraints` brings what users write into a normal form, `transitions` numbers the states of an unfinished crystal,
-`feasibility` compiles the masks, `state` advances batches of crystals decision by decision.
+`constraints` checks the arguments of users and brings them into a normal form, `transitions` numbers the states of an
+unfinished crystal, `feasibility` compiles them into masks, and `state` is the state machine that advances batches of
+crystals decision by decision.
 """

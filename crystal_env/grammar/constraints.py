@@ -1,4 +1,4 @@
-"""What the crystals of an environment must look like: the constraints, checked where they enter."""
+"""Constraints on the crystals of an environment, checked and brought into a normal form."""
 
 import re
 import sys
@@ -45,13 +45,13 @@ class Constraints:
 
     Attributes:
         space_group: a number, a tuple of numbers, a tuple of 230 weights, ``"mp20"`` or ``"agent"``.
-        elements: atomic numbers that may be used.
-        required_elements: atomic numbers that must be used.
+        elements: allowed atomic numbers.
+        required_elements: atomic numbers that every crystal contains.
         formula: the reduced composition as (atomic number, count) pairs, or None.
-        max_sites: most inequivalent sites.
-        max_atoms: most atoms in the primitive cell, or None.
-        site_elements: for each of the first sites the atomic numbers that it may hold, or None.
-        tied_sites: groups of site indices that hold the same element.
+        max_sites: maximum number of inequivalent sites.
+        max_atoms: maximum number of atoms in the primitive cell, or None.
+        site_elements: for each of the first sites the allowed atomic numbers, or None.
+        tied_sites: groups of site indices with the same element.
         wyckoff_letters: the letter indices of all sites, or None.
     """
 
@@ -72,14 +72,14 @@ class Constraints:
 
     @property
     def group_is_explicit(self) -> bool:
-        """Whether the groups were listed one by one, so that each of them has to be possible."""
+        """Whether the groups were listed one by one, so that each of them must be possible."""
         return isinstance(self.space_group, int) or (
             isinstance(self.space_group, tuple) and len(self.space_group) != N_GROUPS
         )
 
     @cached_property
     def group_weights(self) -> NDArray[np.float64]:
-        """Weights of the space groups (231,), before impossible ones are taken out."""
+        """Weights of the space groups (231,), impossible ones included."""
         weights = np.zeros(N_GROUPS + 1)
         if self.space_group == "agent":
             weights[1:] = 1
@@ -92,7 +92,7 @@ class Constraints:
         return weights
 
     def in_words(self) -> dict[str, str]:
-        """Return argument -> value for everything that differs from no constraint, for messages."""
+        """Return argument -> value of all constraints that differ from the defaults, for messages."""
         words = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -114,25 +114,25 @@ def constraints(
     wyckoff_letters: str | None = None,
     exclude_radioactive: bool = False,
 ) -> Constraints:
-    """Bring constraints as users write them into normal form.
+    """Check constraints and return their normal form.
 
     Args:
-        space_group: a number; a list of numbers, drawn evenly; 230 weights; ``"mp20"``, the frequencies in the
-            training set of MP-20; or ``"agent"``, the first action chooses.
-        elements: symbols or atomic numbers that may be used, by default all.
-        required_elements: elements that must be used.
+        space_group: a number; a list of numbers, sampled uniformly; 230 weights; ``"mp20"``, the frequencies in the
+            training set of MP-20; or ``"agent"``, chosen by the first action.
+        elements: allowed symbols or atomic numbers, by default all.
+        required_elements: elements that every crystal contains.
         formula: the composition up to a multiple, such as ``"SrTiO3"`` or ``{"Sr": 1, "Ti": 1, "O": 3}``. Unless
             ``max_atoms`` says otherwise, the primitive cell has up to 20 atoms, or one formula unit if that is more.
-        max_sites: most inequivalent sites, 1 to 20.
-        max_atoms: most atoms in the primitive cell.
-        site_elements: for the first, second ... site the elements it may hold, None for any; sites come in the
-            order of their letters.
-        tied_sites: groups of site indices (from 0) that must hold the same element.
+        max_sites: maximum number of inequivalent sites, 1 to 20.
+        max_atoms: maximum number of atoms in the primitive cell.
+        site_elements: the allowed elements of the first, second ... site, None for any; sites are in the order of
+            their letters.
+        tied_sites: groups of site indices (from 0) that hold the same element.
         wyckoff_letters: the letters of all sites in alphabetical order, such as ``"abc"``.
-        exclude_radioactive: leave out the elements without a stable isotope.
+        exclude_radioactive: exclude the elements without a stable isotope.
 
     Raises:
-        ValueError: naming the argument that is malformed or contradicts another.
+        ValueError: naming an argument that is malformed or contradicts another, what it is and what is allowed.
     """
     allowed = set(range(1, N_ELEMENTS + 1)) if elements is None else set(_elements("elements", elements))
     if not isinstance(exclude_radioactive, bool | np.bool_):
@@ -170,7 +170,7 @@ def constraints(
 
 @lru_cache(maxsize=1)
 def mp20_group_counts() -> NDArray[np.int64]:
-    """Return how many crystals of MP-20's training set each space group (230,) has."""
+    """Return the number of crystals of each space group (230,) in the training set of MP-20."""
     counts = np.loadtxt(GROUP_COUNTS_FILE, dtype=np.int64)
     counts.setflags(write=False)
     return counts
@@ -261,7 +261,7 @@ def _is_amount(value: Any) -> bool:
 def _parsed(formula: str) -> dict[int, float]:
     from pymatgen.core import Composition
 
-    for symbol in re.findall("[A-Z][a-z]*", formula):  # pymatgen takes D and T for hydrogen, X for a dummy
+    for symbol in re.findall("[A-Z][a-z]*", formula):  # pymatgen reads D and T as hydrogen, X as a dummy
         atomic_number(symbol)
     return {element.Z: amount for element, amount in Composition(formula).items()}
 

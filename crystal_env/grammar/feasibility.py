@@ -1,10 +1,10 @@
-"""Which decisions still lead to a crystal that meets all constraints: exact, by dynamic programming.
+"""Exact feasibility by dynamic programming: the decisions that lead to a crystal that meets all constraints.
 
-How the rest of a crystal can go depends on four things alone: how many sites are placed, the first letter that may
-follow, how much of the constraints is used up (the *counts*: atoms, atoms of each element of the formula, required
-elements seen) and which elements the open tied sites hold (the *memory*). Working backwards from the last possible
-site, a table says for each such state whether it can be completed, and with which letters. Elements that no constraint
-tells apart form one class, so that the tables stay small.
+The possible completions of an unfinished crystal depend on four things: the number of placed sites, the first letter
+that may follow, the *counts* (atoms, atoms of each element of the formula, required elements present) and the *memory*
+(the elements of the open tied sites). Backwards from the last possible site, a table holds for each such state whether
+it can be completed, and by which letters. Elements that all constraints treat alike form one class, which keeps the
+tables small.
 """
 
 from functools import cached_property, lru_cache
@@ -33,8 +33,8 @@ class Grammar:
     start in state 0.
 
     Attributes:
-        constraints: what the tables were made for.
-        probabilities (231,): of the space groups; groups without a possible crystal have none.
+        constraints: the compiled constraints.
+        probabilities (231,): of the space groups, 0 for groups without a possible crystal.
 
     Raises:
         ValueError: if no crystal can meet the constraints, or if their tables would need too much memory.
@@ -82,21 +82,21 @@ class Grammar:
 
     @cached_property
     def is_unrestricted(self) -> bool:
-        """Whether every allowed element may stand at every site, whatever came before."""
+        """Whether every allowed element may occupy every site, independent of the sites before."""
         return self.dead == 1 and self._classes.n == 1 and bool((self._next_memory == 0).all())
 
     @cached_property
     def element_mask(self) -> NDArray[np.bool_]:
-        """Elements that any site may hold (118,)."""
+        """Allowed elements (118,) of some site."""
         return self._classes.of_element[1:] >= 0
 
     def letters(self, G: _Index, site: _Index, start: _Index, state: _Index) -> NDArray[np.bool_]:
-        """Return who of STOP and the letters may come next (n, 28), ``start`` (n,) being the first letter that may."""
+        """Return whether STOP and the letters are allowed next (n, 28); ``start`` (n,) is the first letter in order."""
         bits = self._letters[self._slot[G], site, state] & _FROM[start]
         return (bits[:, None] & _BIT[:N_LETTERS]) != 0
 
     def elements(self, G: _Index, W: _Index, site: _Index, state: _Index, A: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which elements (n, 118) site number ``site`` on ``W`` may hold; ``A`` (n, 21) are those before."""
+        """Return the allowed elements (n, 118) of site number ``site`` on ``W``; ``A`` (n, 21) are those before."""
         if self.is_unrestricted:
             return np.broadcast_to(self.element_mask, (len(G), N_ELEMENTS))
         after = self._after(G, W, site, state)
@@ -111,7 +111,7 @@ class Grammar:
         return allowed
 
     def advance(self, G: _Index, W: _Index, Z: _Index, site: _Index, state: _Index) -> _Index:
-        """Return the states (n,) after element ``Z`` (n,) was put on letter ``W`` as site number ``site``."""
+        """Return the states (n,) after element ``Z`` (n,) on letter ``W`` as site number ``site``."""
         if self.is_unrestricted:
             return state
         return self._after(G, W, site, state)[np.arange(len(G)), self._classes.of_element[Z]]
@@ -187,12 +187,12 @@ class Grammar:
 
 @lru_cache(maxsize=16)
 def compile_grammar(constraints: Constraints) -> Grammar:
-    """Return the grammar of constraints, made once and kept."""
+    """Return the grammar of constraints, cached."""
     return Grammar(constraints)
 
 
 def _check_possible(constraints: Constraints, groups: _Index, possible: NDArray[np.bool_]) -> None:
-    """Raise unless some group is possible, and every one where they were listed one by one."""
+    """Raise unless some group is possible, or all of them if they were listed one by one."""
     if possible.all() or (possible.any() and not constraints.group_is_explicit):
         return
     words = constraints.in_words()

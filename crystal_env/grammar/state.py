@@ -1,10 +1,10 @@
 """The state machine: many unfinished crystals, advanced together by one decision each.
 
-Every environment, vector environment and sampler of the project is a thin face of `CrystalStates`. Only real decisions
-are asked for; coordinates and lattice parameters that follow by symmetry are filled in when a crystal is looked at.
+Environment, vector environment and samplers are thin layers over `CrystalStates`. It takes real decisions only;
+coordinates and lattice parameters that follow by symmetry are filled in when crystals are read.
 
-A step is a few dozen operations on arrays over all rows, whatever phases they are in: tables say where a decision is
-written and which phase follows. A row that takes no part writes into a spare column.
+A step is a few dozen operations on arrays over all rows, in whatever phases they are: tables hold the column of a
+decision and the next phase. Inactive rows write into a spare column.
 """
 
 import copy
@@ -27,12 +27,12 @@ _Rows = NDArray[np.int64]
 _GROUP, _LETTER, _ELEMENT, _X = int(Phase.SPACE_GROUP), int(Phase.LETTER), int(Phase.ELEMENT), int(Phase.X)
 _LATTICE, _GAMMA, _DONE = int(Phase.A), int(Phase.GAMMA), int(Phase.DONE)
 
-# What a row consists of: five numbers a site, six of the lattice, two constants, and a spare column.
+# The columns of a row: five numbers a site, six of the lattice, two constants, and a spare one.
 _FIRST_PARAMETER = 5 * N_SLOTS
 _SPARE = _FIRST_PARAMETER + 8
 _EMPTY = np.zeros(_SPARE + 1)
 _EMPTY[_SPARE - 2 : _SPARE] = 90, 120
-# By phase: the column that a decision is written to, how far it moves on with the site, and what an id counts from.
+# By phase: the column of a decision, its stride per site, and the offset of ids.
 _COLUMN = np.array([_SPARE, 0, 1, 2, 3, 4, *range(_FIRST_PARAMETER, _FIRST_PARAMETER + 6), _SPARE])
 _PER_SITE = np.array([0, 5, 5, 5, 5, 5, 0, 0, 0, 0, 0, 0, 0])
 _ORIGIN = np.array([0, 0, FIRST_ELEMENT - 1, *[0] * 10])
@@ -43,9 +43,9 @@ class CrystalStates:
 
     Attributes:
         vocabulary: the action ids.
-        phase (N,): what is decided next, a `Phase`.
-        G (N,): space groups, 0 where none is chosen yet.
-        masks (N, V): allowed action ids; the array itself, to be copied before it leaves.
+        phase (N,): the next decision, a `Phase`.
+        G (N,): space groups, 0 until they are chosen.
+        masks (N, V): allowed action ids; the array itself, to be copied by callers.
     """
 
     def __init__(self, size: int, vocabulary: Vocabulary) -> None:
@@ -67,7 +67,7 @@ class CrystalStates:
         self._grammar = np.zeros(size, np.int64)
         self._grammars: list[Grammar] = []
         self._base_masks = vocabulary.base_masks
-        self._is_unrestricted = False  # one grammar restricts nothing but the elements: then the phase tells them all
+        self._is_unrestricted = False  # a single grammar that only restricts elements, alike for all sites
 
     def __len__(self) -> int:
         return len(self.phase)
@@ -84,14 +84,14 @@ class CrystalStates:
 
     @property
     def observations(self) -> NDArray[Any]:
-        """Space group, phase, then the decisions so far (N, 2 + T): id + 1, in continuous mode numbers themselves.
+        """Space group, phase and the decisions so far (N, 2 + T): id + 1, or normalised values in continuous mode.
 
-        The array itself, to be copied before it leaves.
+        The array itself, to be copied by callers.
         """
         return self._prefix[:, :-1]
 
     def take(self, rows: _Rows) -> Self:
-        """Return a copy that holds the given rows (n,), repeats allowed, to try several continuations."""
+        """Return a copy of the given rows (n,), repeats allowed, to branch into several continuations."""
         new = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray) and name != "_base_masks":
@@ -141,7 +141,7 @@ class CrystalStates:
             u[rows] = normalised
             written = np.where(phase >= _X, u, token + 1)
         self._write(active, phase, token, u, written)
-        self._move_on(active, phase)
+        self._advance_phase(active, phase)
         np.take(self._base_masks, self.phase, axis=0, out=self.masks, mode="clip")
         self._restrict(None)
         return valid
@@ -163,7 +163,7 @@ class CrystalStates:
         return allowed
 
     def crystals(self, rows: _Rows) -> CrystalBatch:
-        """Return crystals (n,) as far as they are decided, as a batch of their own; what is not decided is 0."""
+        """Return copies of crystals (n,) as far as they are decided; undecided entries are 0."""
         G, values = self.G[rows], self._values[rows]
         sites = values[:, :_FIRST_PARAMETER].reshape(len(rows), N_SLOTS, 5)
         W, A, XYZ = sites[:, :, 0].astype(np.int64), sites[:, :, 1].astype(np.int64), sites[:, :, 2:].copy()
@@ -179,7 +179,7 @@ class CrystalStates:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Return letters (n,), atomic numbers (n,) and representatives (n, 3) of one site of each of ``rows`` (n,).
 
-        Of a site under construction, what is not decided is 0, and so is what would follow from it.
+        Undecided entries of a site under construction are 0, and so are the coordinates that depend on them.
         """
         values = self._values[rows[:, None], 5 * index[:, None] + np.arange(5)]
         W, A = values[:, 0].astype(np.int64), values[:, 1].astype(np.int64)
@@ -190,11 +190,11 @@ class CrystalStates:
         return normalise_angle(gamma_bounds(*self._alpha_beta(rows)))
 
     def normalised_bounds(self, row: int) -> tuple[float, float]:
-        """Return the bounds of the normalised value that a row may take next, (0, 1) but for a free gamma."""
+        """Return the bounds of the next normalised value of a row, (0, 1) except for a free gamma."""
         if self.phase[row] != _GAMMA:
             return 0.0, 1.0
         exact = self.gamma_bounds(np.array([row]))[0]
-        low, high = exact.astype(np.float32)  # the precision of actions: both ends are to be allowed
+        low, high = exact.astype(np.float32)  # in the precision of actions both ends must be allowed
         low = low if low >= exact[0] else np.nextafter(low, np.float32(1))
         high = high if high <= exact[1] else np.nextafter(high, np.float32(0))
         return float(low), float(high)
@@ -229,8 +229,8 @@ class CrystalStates:
             place = self.G[part], self._letter[part], Z, self._site[part]
             self._state[part] = grammar.advance(*place, self._state[part])
 
-    def _move_on(self, active: NDArray[np.bool_], phase: NDArray[np.int64]) -> None:
-        """Find the next phase of all rows that were active in ``phase``."""
+    def _advance_phase(self, active: NDArray[np.bool_], phase: NDArray[np.int64]) -> None:
+        """Set the next phase of all rows that were active in ``phase``."""
         following = _next_phase()[self.G, self._letter, phase]
         complete = (following == _LETTER) & (phase >= _ELEMENT)
         self._first_letter = np.where(complete, tables().successor[self.G, self._letter], self._first_letter)
@@ -239,7 +239,7 @@ class CrystalStates:
         self._prefix[:, 1] = self.phase
 
     def _keep_grammar(self, rows: _Rows, grammar: Grammar) -> None:
-        """Set the grammar of rows, and forget those that no row uses any more."""
+        """Set the grammar of rows, and drop grammars that no row uses any more."""
         if len(self._grammars) == 1 and self._grammars[0] is grammar:
             return
         others = np.ones(len(self), bool)
@@ -266,7 +266,7 @@ class CrystalStates:
         return [(grammar, part) for grammar, part in parts if len(part)]
 
     def _restrict(self, rows: _Rows | None) -> None:
-        """Bring masks (of all rows by default) from what the phase alone tells to what is really allowed."""
+        """Restrict masks (of all rows by default) from the phase's to those of grammar and gamma."""
 
         def at(phase: int) -> _Rows:
             return np.flatnonzero(self.phase == phase) if rows is None else rows[self.phase[rows] == phase]

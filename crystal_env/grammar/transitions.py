@@ -1,4 +1,4 @@
-"""How a new site changes what the constraints still ask for: the states and steps of the feasibility tables."""
+"""States and transitions of the feasibility tables: how a new site uses up the constraints."""
 
 from math import prod
 
@@ -10,12 +10,12 @@ from crystal_env.wyckoff import N_ELEMENTS
 
 
 class ElementClasses:
-    """Elements that the constraints do not tell apart, put together.
+    """Classes of elements that all constraints treat alike.
 
     Attributes:
         n: number of classes C.
-        of_element (119,): class of every atomic number, -1 where the element is not allowed.
-        members: for every class its atomic numbers.
+        of_element (119,): class of every atomic number, -1 for elements that are not allowed.
+        members: the atomic numbers of every class.
     """
 
     def __init__(self, constraints: Constraints) -> None:
@@ -33,7 +33,7 @@ class ElementClasses:
             self.of_element[members] = index
 
 
-def largest_counts(constraints: Constraints) -> list[int]:
+def max_counts(constraints: Constraints) -> list[int]:
     """Return the limit of every count: atoms of the formula's elements or all atoms, then 1 per required element."""
     formula, required = constraints.formula or (), constraints.required_elements
     if formula:
@@ -46,32 +46,32 @@ def largest_counts(constraints: Constraints) -> list[int]:
 
 def n_states(constraints: Constraints, classes: ElementClasses) -> int:
     """Return the number of states, without listing them."""
-    counts = prod(largest + 1 for largest in largest_counts(constraints))
+    counts = prod(limit + 1 for limit in max_counts(constraints))
     return counts * (classes.n + 1) ** len(constraints.tied_sites)
 
 
 def count_transitions(
     constraints: Constraints, classes: ElementClasses, multiplicities: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return how counts grow (M, C, S) by a site of a multiplicity and a class, -1 past a limit; and who is complete.
+    """Return the next counts (M, C, S) after a site of a multiplicity and a class, and which counts (S,) are complete.
 
-    The counts are atoms of each element of the formula, or else all atoms where ``max_atoms`` is set, and a bit for
-    every required element. ``S`` numbers their combinations, 0 being none.
+    The counts are atoms of each element of the formula, or else all atoms if ``max_atoms`` is set, and a bit for every
+    required element. ``S`` numbers their combinations from 0 for none; a transition past a limit is -1.
     """
     formula, required = constraints.formula or (), constraints.required_elements
-    largest = largest_counts(constraints)
-    n_summed = len(largest) - len(required)
+    limits = max_counts(constraints)
+    n_summed = len(limits) - len(required)
     counted = [z for z, _ in formula] + list(required)
     gain = [[int(members == [z]) for members in classes.members] for z in counted]
     if not formula and n_summed:
         gain.insert(0, [1] * classes.n)
-    shape = tuple(size + 1 for size in largest)
+    shape = tuple(size + 1 for size in limits)
     counts = np.indices(shape).reshape(len(shape), -1) if shape else np.zeros((0, 1), np.int64)  # (D, S)
     grown = counts[:, None, None] + np.array(gain, np.int64).reshape(-1, 1, classes.n, 1) * np.reshape(
         multiplicities, (-1, 1, 1)
     )
     grown[n_summed:] = np.minimum(grown[n_summed:], 1)
-    limit = np.array(largest, np.int64).reshape(-1, 1, 1, 1)
+    limit = np.array(limits, np.int64).reshape(-1, 1, 1, 1)
     within = (grown <= limit).all(0)
     steps = np.ravel_multi_index(tuple(np.minimum(grown, limit)), shape) if shape else np.zeros(within.shape, np.int64)
     complete: NDArray[np.bool_] = np.asarray(counts[n_summed:].all(0))
@@ -83,9 +83,9 @@ def count_transitions(
 
 
 def memory_transitions(constraints: Constraints, classes: ElementClasses) -> NDArray[np.int64]:
-    """Return how the memory of tied sites changes (sites, C, memories) by a class at a site, -1 where it may not be.
+    """Return the next memory (sites, C, memories) of tied sites after a class at a site, -1 if it is not allowed.
 
-    The memory has a digit for every group of tied sites: 0, or 1 + the class that its open sites hold.
+    The memory has a digit for every group of tied sites: 0, or 1 + the class of its open sites.
     """
     tied = [[i for i in sites if i < constraints.max_sites] for sites in constraints.tied_sites]
     base = classes.n + 1

@@ -1,1 +1,5 @@
-"""Pictures of crystals: atoms and bonds of a cell, drawn as frames."""
+"""Renderings of crystals.
+
+`bonding` finds the atoms, bonds and polyhedra to show, `picture` draws them, `frames` holds what the environment's
+`render` returns or shows.
+"""

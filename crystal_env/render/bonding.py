@@ -1,4 +1,4 @@
-"""What a picture of a crystal shows: the atoms in and around its cell, their bonds and coordination polyhedra."""
+"""The content of a picture: atoms in and around the cell, bonds and coordination polyhedra."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
 
 _BOND_TOLERANCE = 1.15  # bonds are shorter than this times the sum of the covalent radii
-_LARGEST_COORDINATION = 8  # beyond it bonds only hide the atoms
+_MAX_COORDINATION = 8  # beyond it bonds only hide the atoms
 _MAX_ATOMS = 30_000
 _MAX_POLYHEDRA = 120
 
@@ -40,7 +40,7 @@ def covalent_radii(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def atoms_around_cell(crystal: "Crystal", lattice: NDArray[np.float64]) -> Atoms:
-    """Return the atoms of the cell, their images on its faces, and the surroundings that can hold their neighbours."""
+    """Return the atoms of the cell, their images on its faces, and the surroundings within reach of bonds."""
     cell = crystal.to_batch().expand()
     reach = 2 * _BOND_TOLERANCE * covalent_radii(cell.numbers).max()
     spacing = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
@@ -59,12 +59,12 @@ def atoms_around_cell(crystal: "Crystal", lattice: NDArray[np.float64]) -> Atoms
 
 
 def find_neighbours(atoms: Atoms) -> dict[int, list[int]]:
-    """Return for every atom of the core those within bonding distance, where these are few enough to be shown."""
+    """Return the bonded neighbours of every atom of the core, a few more than can be shown."""
     from scipy.spatial import cKDTree
 
     core, radii = np.flatnonzero(atoms.core), covalent_radii(atoms.numbers)
     reach = 2 * _BOND_TOLERANCE * radii.max()
-    k = min(_LARGEST_COORDINATION + 6, len(radii))
+    k = min(_MAX_COORDINATION + 6, len(radii))
     distance, index = cKDTree(atoms.positions).query(atoms.positions[core], k=k, distance_upper_bound=reach)
     distance, index = distance.reshape(len(core), k), index.reshape(len(core), k)
     found = np.isfinite(distance) & (index != core[:, None])
@@ -91,7 +91,7 @@ def find_polyhedra(atoms: Atoms, neighbours: dict[int, list[int]]) -> list[tuple
     found = [
         (centre, ligands)
         for centre, ligands in neighbours.items()
-        if 4 <= len(ligands) <= _LARGEST_COORDINATION
+        if 4 <= len(ligands) <= _MAX_COORDINATION
         and (metallicity[ligands] < metallicity[centre]).all()
         and (atoms.interior[centre] or atoms.core[ligands].all())
     ]
@@ -100,7 +100,7 @@ def find_polyhedra(atoms: Atoms, neighbours: dict[int, list[int]]) -> list[tuple
 
 def find_bonds(atoms: Atoms, neighbours: dict[int, list[int]], shown: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Return the pairs of bonded atoms that are both shown, once each, without those of crowded atoms."""
-    crowded = {i for i, partners in neighbours.items() if len(partners) > _LARGEST_COORDINATION}
+    crowded = {i for i, partners in neighbours.items() if len(partners) > _MAX_COORDINATION}
     pairs = {
         (min(i, j), max(i, j))
         for i, partners in neighbours.items()

@@ -1,4 +1,4 @@
-"""What `render` returns or shows: the text form so far, or a picture of the crystal."""
+"""Frames of `render`: the text form of a crystal under construction, or its picture."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from crystal_env.wyckoff import LETTERS, tables
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_OPEN = "..."  # stands for what is not decided yet
+_OPEN = "..."  # undecided parts
 
 
 def text_frame(states: CrystalStates, row: int) -> str:
@@ -36,7 +36,7 @@ def text_frame(states: CrystalStates, row: int) -> str:
 
 
 def picture_frame(states: CrystalStates, row: int) -> NDArray[np.uint8]:
-    """Return a picture (640, 640, 3): the unit cell of a finished crystal, else what is decided so far."""
+    """Return a picture (640, 640, 3): the unit cell of a finished crystal, else the decisions so far as text."""
     if states.phase[row] == Phase.DONE:
         return picture.rgb_array(states.crystals(np.array([row]))[0])
     phase = Phase(states.phase[row]).name.lower().replace("_", " ")
@@ -45,13 +45,13 @@ def picture_frame(states: CrystalStates, row: int) -> NDArray[np.uint8]:
     sites = []
     for index, letter in enumerate(crystal.W):
         element = SYMBOLS[crystal.A[index]] if crystal.A[index] else "?"
-        place = " ".join(_coordinates(states, row, crystal, index)) if crystal.A[index] else ""
-        sites.append(f"{LETTERS[letter - 1]}  {element:<2}  {place}")
+        coordinates = " ".join(_coordinates(states, row, crystal, index)) if crystal.A[index] else ""
+        sites.append(f"{LETTERS[letter - 1]}  {element:<2}  {coordinates}")
     return picture.rgb_array_progress([group, *sites, f"next: {phase}"])
 
 
 class Window:
-    """A window on the screen that shows pictures; where there is no screen it draws out of sight."""
+    """A window that shows pictures; without a display it renders off screen."""
 
     def __init__(self) -> None:
         from matplotlib import pyplot

@@ -1,6 +1,6 @@
-"""Pictures: the conventional cell of a crystal in perspective, and the text of one that is still being written.
+"""Pictures: the conventional cell of a crystal in perspective, and the decisions of an unfinished one as text.
 
-Everything is drawn with matplotlib's Agg canvas on figures of its own, so no state of pyplot is touched.
+Figures are drawn on matplotlib's Agg canvas, independent of the state of pyplot.
 """
 
 from pathlib import Path
@@ -105,7 +105,7 @@ def rgb_array(crystal: "Crystal", size: tuple[int, int] = (640, 640)) -> NDArray
     """Draw a crystal.
 
     Args:
-        crystal: what to draw.
+        crystal: the crystal to draw.
         size: height and width in pixels.
 
     Returns:
@@ -198,9 +198,9 @@ def _disc(centre: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
     return centre + radius * np.stack([np.cos(angle), np.sin(angle)], -1)
 
 
-def _mixed(colour: _Colour, other: float, share: float) -> _Colour:
+def _mixed(colour: _Colour, other: float, fraction: float) -> _Colour:
     """Mix a colour with white (``other`` 1) or black (0)."""
-    red, green, blue = ((1 - share) * c + share * other for c in colour)
+    red, green, blue = ((1 - fraction) * c + fraction * other for c in colour)
     return red, green, blue
 
 

@@ -1,19 +1,18 @@
-"""One description for every crystal, whatever origin, axes, letters and representatives it was given with.
+"""The canonical setting of a crystal and its labels, independent of origin, axes, letters and representatives.
 
 The letters and coordinates of a crystal are defined up to the affine normaliser of its group
-(`crystal_env.symmetry.normaliser`): rock salt is ``225-a-Na-b-Cl`` as well as ``225-a-Cl-b-Na``. Two things are
-offered.
+(`crystal_env.symmetry.normaliser`): rock salt is ``225-a-Na-b-Cl`` as well as ``225-a-Cl-b-Na``.
 
-- `key` is discrete and exact: the group, and the smallest list of letters and elements that the normaliser allows. It
+- `key` is discrete and exact: the group, and the first list of letters and elements among all equivalent settings. It
   depends neither on coordinates nor on the lattice, so no tolerance enters. Crystals of one key have the same sites,
   but may differ in free coordinates and lattice.
-- `canonical` is a crystal: of all equivalent descriptions the one with the most reduced lattice, then the smallest
-  list of letters and elements, then the smallest coordinates. Differences below the tolerances count as ties, so that
-  rounding decides nothing; only where two descriptions differ by just about a tolerance can noise tip the choice.
+- `wyckoff_template` drops the elements, `prototype` makes them anonymous.
+- `canonical` is a crystal: of all equivalent settings the one with the most reduced lattice, then the first list of
+  letters and elements, then the smallest coordinates. Differences below the tolerances count as ties, so that rounding
+  decides nothing; only settings that differ by about a tolerance are sensitive to noise.
 
-Along polar axes, where the group leaves the origin free, an atom of the rarest site is put at 0. Mirror images count
-as the same crystal, as they do for every energy; the eleven pairs of mirrored groups (such as P4_1 and P4_3) are kept
-apart, for a crystal keeps its group.
+Along polar axes, where the group leaves the origin free, an atom of the rarest site is at 0. Mirror images count as the
+same crystal, as their energies are equal; the eleven pairs of enantiomorphic groups (such as P4_1 and P4_3) differ.
 """
 
 from functools import cmp_to_key, lru_cache
@@ -38,7 +37,7 @@ _CODE = 128  # letter and element as one integer: _CODE * W + A
 
 
 class Sites(Protocol):
-    """What has a space group and sites, such as a `crystal_env.crystal.Crystal`."""
+    """An object with a space group and sites, such as a `crystal_env.crystal.Crystal`."""
 
     @property
     def G(self) -> int:
@@ -54,7 +53,7 @@ class Sites(Protocol):
 
 
 def key(crystal: Sites) -> str:
-    """Return the group and the smallest list of letters and elements, such as ``"225-a-Na-b-Cl"``."""
+    """Return the group and the first list of letters and elements, such as ``"225-a-Na-b-Cl"``."""
     permuted = normaliser.letter_permutations(crystal.G)[:, crystal.W]
     codes = np.sort(_CODE * permuted + crystal.A, axis=1)
     smallest = codes[np.lexsort(codes.T[::-1])[0]].tolist()
@@ -62,10 +61,10 @@ def key(crystal: Sites) -> str:
 
 
 def wyckoff_template(crystal: Sites) -> str:
-    """Return the group and the letters of the sites, such as ``"221-abc"``, whatever the elements.
+    """Return the group and the letters of the sites, such as ``"221-abc"``, elements left aside.
 
-    Of the lists of letters that the normaliser makes of each other it is the first in the alphabet. That is not always
-    the list in `key`, on which the elements have a say.
+    It is the alphabetically first list of letters among all equivalent settings, which is not always the one in `key`,
+    whose order depends on the elements too.
     """
     return _template(crystal.G, tuple(crystal.W.tolist()))
 
@@ -73,9 +72,8 @@ def wyckoff_template(crystal: Sites) -> str:
 def prototype(crystal: Sites) -> str:
     """Return the group, the anonymous formula and the letters of each element: ``"221-ABC3-a-b-c"`` of SrTiO3.
 
-    Elements stand in the order of their amounts, then of their letters. It is the label of prototypes of AFLOW
-    (Mehl et al., Comput. Mater. Sci. 136, S1 (2017)) without the Pearson symbol, made independent of the setting by
-    the normaliser.
+    Elements are in the order of their amounts, then of their letters. It is AFLOW's prototype label (Mehl et al.,
+    Comput. Mater. Sci. 136, S1 (2017)) without the Pearson symbol, made independent of the setting.
     """
     elements = np.unique(crystal.A)
     sites = tuple(tuple(crystal.W[element == crystal.A].tolist()) for element in elements)

@@ -1,9 +1,9 @@
 """Affine normalisers of the space groups: every change of axes and origin that leaves a group's table as it is.
 
-A map x -> P x + p of fractional coordinates belongs to the normaliser of a group if it carries the group's operations
-into themselves. It describes the same crystal anew: letters are permuted, coordinates and lattice change along with
-it. Groups without an inversion get mirror images in this way too. All follows from the general position of the table;
-translations are whole numbers of 1/24 of a lattice vector. (International Tables A, chapter 3.5)
+A map x -> P x + p of fractional coordinates belongs to the normaliser of a group if it maps the group's operations onto
+themselves. It gives an equivalent setting of a crystal: letters are permuted, coordinates and lattice transformed.
+For groups without an inversion this includes mirror images. Everything is derived from the general position of the
+table; translations are multiples of 1/24 of a lattice vector (International Tables A, chapter 3.5).
 """
 
 from functools import cache, lru_cache
@@ -83,7 +83,7 @@ class Maps(NamedTuple):
 
     Attributes:
         p (k, 3): shifts in fractions of the lattice vectors, zero along polar axes, modulo lattice translations.
-        letters (k, 28): what each letter index becomes, 0 where there is none.
+        letters (k, 28): the image of each letter index, 0 where there is none.
     """
 
     p: NDArray[np.float64]
@@ -109,7 +109,7 @@ def letter_permutations(G: int) -> NDArray[np.int64]:
     """Return all permutations (k, 28) of the group's letters by its affine normaliser, the identity first."""
     P = linear_parts(G)
     if G <= _TRICLINIC:
-        parity = (P % 2).reshape(-1, 9) @ 2 ** np.arange(9)  # all that matters to the inversion centres
+        parity = (P % 2).reshape(-1, 9) @ 2 ** np.arange(9)  # inversion centres depend on the parity alone
         P = P[np.sort(np.unique(parity, return_index=True)[1])]
     permutations = np.concatenate([maps(G, matrix).letters for matrix in P])
     unique, first = np.unique(permutations, axis=0, return_index=True)

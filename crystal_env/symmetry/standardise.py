@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crystal_env.errors import InputError
+from crystal_env.errors import InputError, MissingFileError
 from crystal_env.wyckoff import MAX_SITES, tables
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _Cell = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 _Fields = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 
-_SHORTEST_VECTOR, _LONGEST_VECTOR = 0.1, 1e4  # Å
-_SMALLEST_VOLUME = 1e-4  # of the cell with lattice vectors of length 1
+_MIN_VECTOR, _MAX_VECTOR = 0.1, 1e4  # Å
+_MIN_VOLUME = 1e-4  # of the cell with lattice vectors of length 1
 _GROUP_IN_CIF = re.compile(
     r"^\s*(_\S*space_group_name_H-M\S*|_\S*Int_Tables_number|_space_group_IT_number)[ \t]+(.+)$",
     re.MULTILINE | re.IGNORECASE,
@@ -66,14 +66,14 @@ def cell_arrays(source: "Structure | Atoms | str | Path") -> _Cell:
 
 
 def _check_cell(lattice: NDArray[np.float64]) -> None:
-    """Refuse cells that are not finite, without volume or of absurd size: moyo can panic or run forever on them."""
+    """Refuse cells that are not finite, without volume or of absurd size: moyo can panic or not terminate on them."""
     if not np.isfinite(lattice).all():
         raise InputError(f"structure has lattice vectors that are not finite, got {lattice.tolist()}")
     lengths = np.linalg.norm(lattice, axis=1)
-    if lengths.min() < _SHORTEST_VECTOR or lengths.max() > _LONGEST_VECTOR:
-        allowed = f"{_SHORTEST_VECTOR} to {_LONGEST_VECTOR} Å"
+    if lengths.min() < _MIN_VECTOR or lengths.max() > _MAX_VECTOR:
+        allowed = f"{_MIN_VECTOR} to {_MAX_VECTOR} Å"
         raise InputError(f"lattice vectors must be {allowed} long, got {lengths.tolist()}")
-    if abs(np.linalg.det(lattice / lengths[:, None])) < _SMALLEST_VOLUME:
+    if abs(np.linalg.det(lattice / lengths[:, None])) < _MIN_VOLUME:
         raise InputError(f"structure needs three lattice vectors that span a cell, got {lattice.tolist()}")
 
 
@@ -94,21 +94,21 @@ def read(source: str | Path) -> "Structure":
 
     is_text = isinstance(source, str) and "\n" in source
     if not is_text and not Path(source).is_file():
-        raise InputError(f"no such structure file: {source}")
+        raise MissingFileError(f"no such structure file: {source}")
     try:
-        with warnings.catch_warnings(record=True) as remarks:  # of pymatgen, on rounded coordinates and the like
+        with warnings.catch_warnings(record=True) as caught:  # pymatgen warns of rounded coordinates and the like
             warnings.simplefilter("always")
             structure = Structure.from_str(str(source), fmt="cif") if is_text else Structure.from_file(source)
-    except Exception as error:  # pymatgen's readers raise whatever the text makes them stumble on
+    except Exception as error:  # pymatgen's readers raise exceptions of many kinds
         shown = "CIF text" if is_text else str(source)
         raise InputError(f"{shown} cannot be read as a structure: {type(error).__name__}: {error}") from error
-    if any("Defaulting to P1" in str(remark.message) for remark in remarks):
+    if any("Defaulting to P1" in str(warning.message) for warning in caught):
         _refuse_lost_symmetry(str(source) if is_text else Path(source).read_text(errors="replace"))
     return structure
 
 
 def _refuse_lost_symmetry(cif: str) -> None:
-    """Refuse a CIF whose space group pymatgen did not understand: it would be another crystal without it."""
+    """Refuse a CIF whose space group pymatgen did not understand: in P1 it would be another crystal."""
     for name, value in _GROUP_IN_CIF.findall(cif):
         if value.strip().strip("'\"").replace(" ", "") not in ("P1", "1", "?", "."):
             raise InputError(f"CIF gives {name} {value.strip()}, but no symmetry operations that can be read")
@@ -119,8 +119,7 @@ def standardise(
 ) -> _Fields:
     """Find the symmetry and return ``G, W, A, XYZ, L`` of the conventional cell, sites sorted by letter and position.
 
-    The letters are read off the atoms of the standard cell itself: the position whose first operation leaves an atom
-    of the orbit in place.
+    The letter of an orbit is that of the Wyckoff position whose first operation leaves one of its atoms in place.
 
     Raises:
         ValueError: if atoms overlap, no symmetry is found or there are more than 20 inequivalent sites.
@@ -130,7 +129,7 @@ def standardise(
     if not symprec > 0:
         raise InputError(f"symprec must be positive (Å), got {symprec}")
     closest = _closest(lattice, frac)
-    if closest < 2 * symprec:  # moyo may search forever
+    if closest < 2 * symprec:  # moyo may not terminate
         raise InputError(f"overlapping atoms: {closest:.3g} Å apart, less than twice the symprec of {symprec} Å")
     try:
         cell = moyopy.Cell(lattice.tolist(), (frac - np.floor(frac)).tolist(), numbers.tolist())
@@ -142,7 +141,7 @@ def standardise(
     basis, positions = np.array(dataset.std_cell.basis), np.array(dataset.std_cell.positions)
     sites = _sites(G, basis, positions, np.array(dataset.std_cell.numbers), max(symprec, 1e-3))
     if len(sites) > MAX_SITES:
-        raise InputError(f"structure has {len(sites)} inequivalent sites, at most {MAX_SITES} can be written down")
+        raise InputError(f"structure has {len(sites)} inequivalent sites, at most {MAX_SITES} can be represented")
     sites.sort(key=lambda site: (site[0], *np.round(site[2], 6)))
     W, A, XYZ = (np.array(column) for column in zip(*sites, strict=True))
     return G, W, A, XYZ, _lattice_parameters(G, basis)

@@ -4,7 +4,7 @@ import torch
 
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
-from crystal_env.reward import RewardResult, Scorer, memories, resolve_reward, reward_floor
+from crystal_env.reward import RewardResult, Scorer, resolve_reward, reward_floor, stateful_parts
 
 
 def first_length(crystals: CrystalBatch) -> np.ndarray:
@@ -309,17 +309,17 @@ class Holder:
         return np.zeros(len(crystals))
 
 
-def test_memories_are_found_wherever_they_are_in_a_reward_and_once():
+def test_stateful_parts_are_found_wherever_they_are_and_once():
     one, two, three = Memory(), Memory(), Memory()
     network = torch.nn.Linear(2, 2)
     whole = Holder(Scorer(one, 0.0), network, inner=Holder(two, text="x"), again=one, bound=three.score)
-    found = memories(Scorer(whole, 0.0))
+    found = stateful_parts(Scorer(whole, 0.0))
     assert found == {
         "reward.parts.0.reward": one,
         "reward.named.inner.parts.0": two,
         "reward.named.bound": three,
     }
-    assert memories(lambda crystals: crystals) == {}
+    assert stateful_parts(lambda crystals: crystals) == {}
 
 
 def test_a_reward_states_its_floor_as_a_finite_number():

@@ -153,7 +153,7 @@ def cubic(n: int, rng: np.random.Generator) -> Structure:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda rng: cubic(21, rng), "structure has 21 inequivalent sites, at most 20 can be written down"),
+        (lambda rng: cubic(21, rng), "structure has 21 inequivalent sites, at most 20 can be represented"),
         (lambda rng: Structure(Lattice.cubic(4), [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]]), "structure is disordered"),
         (lambda rng: Atoms(pbc=True, cell=[4, 4, 4]), "structure is empty"),
         (lambda rng: Atoms("Na", [[np.nan, 0, 0]], pbc=True, cell=[4, 4, 4]), "not finite"),
