@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.errors import InputError, MissingFileError
 from crystal_env.files import atomic_write
+from crystal_env.tables import read_table
 from crystal_env.wyckoff import TABLE_FILE
 
 if TYPE_CHECKING:
@@ -70,18 +71,16 @@ def read_structures(path: str | Path) -> "Iterator[str | Path | Atoms]":
     elif not path.is_file():
         raise MissingFileError(f"no such file of structures: {path}")
     elif ".csv" in path.suffixes:
-        import pandas as pd
-
-        table = pd.read_csv(path, keep_default_na=False)  # the formula NaN is sodium nitride
-        if "cif" not in table:
-            raise InputError(f"{path} needs a column 'cif', it has {list(table.columns)}")
-        yield from table["cif"]
+        yield from read_table(path, ["cif"])["cif"]
     elif path.suffix == ".cif":
         yield path
     else:
         from ase.io import iread
 
-        yield from iread(path, ":")
+        try:
+            yield from iread(path, ":")
+        except Exception as error:
+            raise InputError(f"{path} cannot be read by ASE: {type(error).__name__}: {error}") from error
 
 
 def load_crystals(

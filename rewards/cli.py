@@ -14,7 +14,9 @@ from tyro.extras import subcommand_cli_from_dict
 
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
-from crystal_env.errors import InputError
+from crystal_env.errors import InputError, MissingFileError
+from crystal_env.tables import read_table
+from rewards.arguments import finite_number
 from rewards.hull.sources import FORMATION, Corrections, read_entries, read_formation_energies
 from rewards.potentials.interface import MP2020, PBE
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 Source = Literal["auto", "structures", "entries", "formation-energies"]
-"""What files for a hull hold."""
+"""Content of the files that a hull is built from."""
 
 
 def hull_build(
@@ -41,28 +43,30 @@ def hull_build(
     date: str = "",
     n_jobs: int | None = None,
 ) -> None:
-    """Build a hull from structures and a potential, or from calculated energies, and write it to a file.
+    """Build a hull from structures and a potential, or from calculated energies.
 
-    Energies of a potential stay in the cache folder: interrupted, the same command goes on where it stopped.
-    Calculated energies are those of Alexandria (convex_hull_pbe_*.json.bz2), the Materials Project or any other JSON
-    file of pymatgen entries, or a CSV file of formation energies.
+    Energies of a potential are cached: after an interruption, the same command resumes. Calculated energies are those
+    of Alexandria (convex_hull_pbe_*.json.bz2), the Materials Project or any other JSON file of pymatgen entries, or a
+    CSV file of formation energies.
 
     Args:
-        paths: structures (CSV files with a column cif, folders of CIF files, or anything ASE reads), entries (JSON,
-            also compressed), or formation energies (CSV with the columns formula and formation_energy_per_atom).
-        out: the npz file to write.
-        source: what the files hold, by default told from their names and columns.
-        potential: the energy model of structures, such as chgnet or orb-v2+MP2020.
-        device: where the potential runs, such as cuda, by default its own.
-        weights: a file of the potential's weights, by default its own.
-        corrections: which corrections entries get, those of the file, none, or MP2020 computed anew.
-        elements: JSON file of the elements' entries, which formation energies are relative to.
-        scale: the scale of the energies, MP2020, PBE or another name. Entries with corrections as given need it;
-            formation energies are MP2020 by default.
-        reference_set: name of the structures, by default the names of the files.
-        date: date of the build, by default today.
-        n_jobs: processes, by default one per core.
+        paths: Structures (CSV files with a column cif, folders of CIF files, or any format of ASE), entries (JSON, also
+            compressed), or formation energies (CSV with the columns formula and formation_energy_per_atom).
+        out: Output file (npz).
+        source: Content of the files, by default inferred from their names and columns.
+        potential: Energy model of structures, such as chgnet or orb-v2+MP2020.
+        device: Device of the potential, such as cuda, by default its own.
+        weights: File of the potential's weights, by default its own.
+        corrections: Corrections of entries, those of the file, none, or MP2020 recomputed.
+        elements: JSON file of elemental entries, the reference of formation energies.
+        scale: Scale of the energies, MP2020, PBE or another name. Required for entries with corrections as given;
+            MP2020 by default for formation energies.
+        reference_set: Name of the structures, by default the names of the files.
+        date: Date of the build, by default today.
+        n_jobs: Number of processes, by default one per core.
     """
+    if not out.absolute().parent.is_dir():
+        raise MissingFileError(f"out must be a file in an existing folder, got {out}")
     kinds = {_kind(path) if source == "auto" else source for path in paths}
     if len(kinds) != 1:
         raise InputError(f"paths must be one or more files of one kind, got {sorted(kinds)}: use source")
@@ -81,13 +85,11 @@ def hull_build(
 
 
 def _kind(path: Path) -> Source:
-    """Return what a file holds, from its name and, of a table, its columns."""
+    """Return the content of a file, from its name and, of a table, its columns."""
     if ".json" in path.suffixes:
         return "entries"
     if ".csv" in path.suffixes and path.is_file():
-        import pandas as pd
-
-        columns = pd.read_csv(path, nrows=0).columns
+        columns = read_table(path, header_only=True).columns
         if "cif" not in columns and FORMATION in columns:
             return "formation-energies"
     return "structures"
@@ -100,6 +102,8 @@ def _potential(name: str, **options: str) -> "Potential":
     try:
         return load_potential(name, **given)
     except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
         raise InputError(f"potential {name!r} does not take {given}: {error}") from error
 
 
@@ -114,7 +118,7 @@ def _hull_of_structures(
     try:
         return ConvexHull.from_structures(crystals, model, **about, n_jobs=n_jobs, progress=True)  # type: ignore
     except KeyboardInterrupt:
-        raise SystemExit("interrupted: the same command goes on from here") from None
+        raise SystemExit("interrupted: the same command resumes from here") from None
 
 
 def _hull_of_energies(
@@ -130,7 +134,7 @@ def _hull_of_energies(
 
     if kind == "formation-energies":
         if elements is None:
-            raise InputError("elements must name the file of the elements' entries that the energies are relative to")
+            raise InputError("elements must name the file of elemental entries that the energies are relative to")
         if corrections != "as given":
             raise InputError(f"formation energies are as given, they get no corrections, got {corrections!r}")
         streams = [read_formation_energies(path, elements, progress=True) for path in paths]
@@ -139,7 +143,7 @@ def _hull_of_energies(
         streams = [read_entries(path, corrections, progress=True) for path in paths]
         scale = scale or {"none": PBE, "MP2020": MP2020}.get(corrections, "")
         if not scale:
-            raise InputError("scale must say what entries with corrections as given are: MP2020, PBE or another name")
+            raise InputError("scale must be given for entries with corrections as given: MP2020, PBE or another name")
     entries = list(chain.from_iterable(streams))
     versions = {package: version(package) for package in ("crystalgen", "numpy", "pymatgen")}
     return ConvexHull.from_entries(
@@ -148,10 +152,10 @@ def _hull_of_energies(
 
 
 def hull_info(hull: Positional[str]) -> None:
-    """Print what a hull holds and where it comes from.
+    """Print the content and provenance of a hull.
 
     Args:
-        hull: name of a shipped hull, such as mp20-chgnet, or a file.
+        hull: Name of a shipped hull, such as mp20-chgnet, or a file.
     """
     from dataclasses import asdict
 
@@ -175,18 +179,19 @@ def hull_check(
     threshold: float = 0.1,
     n_jobs: int | None = None,
 ) -> None:
-    """Compare a potential on its hull with the column ``e_above_hull`` of CSV files, and print the errors.
+    """Validate a potential and its hull against the column ``e_above_hull`` of CSV files.
 
     Args:
         paths: CSV files with the columns ``cif`` and ``e_above_hull`` (eV/atom, may be empty).
-        hull: name of a shipped hull, or a file.
-        potential: the energy model, the one of the hull, or one on its scale if the hull holds DFT energies.
-        device: where the potential runs, such as cuda, by default its own.
-        weights: a file of the potential's weights, by default its own.
-        scale: the scale of a potential that does not know it.
-        threshold: highest energy above the hull in eV/atom that counts as stable.
-        n_jobs: processes, by default one per core.
+        hull: Name of a shipped hull, or a file.
+        potential: Energy model, the one of the hull, or one on its scale if the hull holds DFT energies.
+        device: Device of the potential, such as cuda, by default its own.
+        weights: File of the potential's weights, by default its own.
+        scale: Scale of a potential that does not state it.
+        threshold: Highest energy above the hull in eV/atom that counts as stable.
+        n_jobs: Number of processes, by default one per core.
     """
+    finite_number("threshold", threshold)
     from rewards.hull.convex_hull import ConvexHull
     from rewards.hull.energies import crystal_energies
     from rewards.hull.validation import compare
@@ -210,9 +215,7 @@ def hull_check(
 def _labelled(path: Path, n_jobs: int | None) -> tuple[CrystalBatch, NDArray[np.float64]]:
     import pandas as pd
 
-    table = pd.read_csv(path, keep_default_na=False)  # the formula NaN is sodium nitride
-    if "e_above_hull" not in table:
-        raise InputError(f"{path} needs a column 'e_above_hull', it has {list(table.columns)}")
+    table = read_table(path, ["e_above_hull"])
     labels = pd.to_numeric(table["e_above_hull"], errors="coerce").to_numpy(np.float64)
     tokens = load_crystals(path, n_jobs=n_jobs)
     return tokens.crystals, labels[tokens.index]
@@ -223,9 +226,21 @@ COMMANDS: dict[str, Any] = {"build": hull_build, "info": hull_info, "check": hul
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one of the commands, as ``python -m rewards.cli build ...`` does."""
+    """Run one of the commands.
+
+    Raises:
+        InputError: if the user gave something that cannot be used.
+    """
     subcommand_cli_from_dict(COMMANDS, args=args, description=__doc__)
 
 
+def run(args: Sequence[str] | None = None) -> None:
+    """Run ``python -m rewards.cli``: an error of the user is one line, any other one keeps its traceback."""
+    try:
+        main(args)
+    except InputError as error:
+        raise SystemExit(f"hull: {error}") from error
+
+
 if __name__ == "__main__":
-    main()
+    run()

@@ -53,7 +53,7 @@ def crystal_energies(
 def _chunk_energies(crystals: CrystalBatch, potential: "Potential") -> Energies:
     path = _cache_file(crystals, potential)
     if path.is_file():
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             failures = np.array([reason or None for reason in file["failures"].tolist()], object)
             return Energies(file["total"], failures)
     energies = potential.energies(crystals.to_atoms())

@@ -80,7 +80,7 @@ def read_hull(source: str | Path) -> HullData:
     if not path.is_file():
         raise MissingFileError(f"hull must be a file or one of {shipped_hulls()}, got {str(source)!r}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             formulas = file["formulas"].tobytes().decode().split()
             energies = file["microelectronvolts"] / 1e6
             provenance = Provenance(**json.loads(str(file["provenance"])))

@@ -1,4 +1,4 @@
-"""Files of calculated energies that hulls are built from, read as a stream: one entry is in memory at a time."""
+"""Files of calculated energies that hulls are built from, streamed with one entry in memory at a time."""
 
 import bz2
 import gzip
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 from crystal_env.elements import ATOMIC_NUMBER
-from crystal_env.errors import InputError
+from crystal_env.errors import InputError, MissingFileError
+from crystal_env.tables import read_table
 
 Corrections = Literal["as given", "none", "MP2020"]
-"""Which corrections energies get: those of the file, none, or the Materials Project's of 2020, computed anew."""
+"""Corrections of energies: those of the file, none, or the Materials Project's of 2020, recomputed."""
 
 FORMATION = "formation_energy_per_atom"
 """The column of formation energies in eV/atom."""
@@ -24,7 +25,7 @@ _ALLOWED = ("as given", "none", "MP2020")
 
 
 class Entry(NamedTuple):
-    """What a hull needs of a calculation: atoms per element by symbol, and their total energy in eV."""
+    """A calculation: atoms per element by symbol, and their total energy in eV."""
 
     composition: dict[str, float]
     energy: float
@@ -38,13 +39,13 @@ def read_entries(path: str | Path, corrections: Corrections = "as given", progre
 
     Args:
         path: the file.
-        corrections: ``"as given"`` adds the corrections in the file, ``"none"`` leaves them out, ``"MP2020"`` computes
-            them anew from the entry's parameters, and its structure or ``oxide_type`` where that matters.
+        corrections: ``"as given"`` adds the corrections in the file, ``"none"`` omits them, ``"MP2020"`` recomputes
+            them from the entry's parameters, and its structure or ``oxide_type`` where they depend on it.
         progress: show a bar with the time left.
 
     Raises:
-        ValueError: if ``corrections`` is another word, there is no such file, it holds no entries, or a correction
-            cannot be computed.
+        ValueError: if ``corrections`` is unknown, there is no such file, it holds no entries, or a correction cannot
+            be computed.
     """
     import ijson
 
@@ -52,7 +53,7 @@ def read_entries(path: str | Path, corrections: Corrections = "as given", progre
     if corrections not in _ALLOWED:
         raise InputError(f"corrections must be one of {_ALLOWED}, got {corrections!r}")
     if not path.is_file():
-        raise InputError(f"no such file of entries: {path}")
+        raise MissingFileError(f"no such file of entries: {path}")
     n_entries = 0
     try:
         for item in _items(path, progress):
@@ -76,7 +77,8 @@ def read_formation_energies(path: str | Path, elements: str | Path, progress: bo
         progress: show a bar with the time left.
 
     Raises:
-        ValueError: if a column is missing, a formula is none, or an element has no entry.
+        ValueError: if there is no such file, a column is missing, a formula cannot be parsed, or an element has no
+            entry.
     """
     from pymatgen.core import Composition
     from tqdm import tqdm
@@ -98,21 +100,16 @@ def read_formation_energies(path: str | Path, elements: str | Path, progress: bo
 
 
 def _formation_table(path: Path) -> Any:
-    """Return formulas and formation energies, without the rows that have none."""
+    """Return formulas and formation energies, without the rows that lack an energy."""
     import pandas as pd
 
-    if not path.is_file():
-        raise InputError(f"no such file of formation energies: {path}")
-    columns = {"formula", FORMATION}
-    table = pd.read_csv(path, keep_default_na=False, usecols=columns.__contains__)  # NaN is sodium nitride
-    if missing := columns - set(table.columns):
-        raise InputError(f"{path} needs the columns 'formula' and {FORMATION!r}, it lacks {sorted(missing)}")
+    table = read_table(path, ["formula", FORMATION])
     table[FORMATION] = pd.to_numeric(table[FORMATION], errors="coerce")
     return table.dropna(subset=FORMATION)
 
 
 def _items(path: Path, progress: bool) -> Iterator[dict[str, Any]]:
-    """Yield the dicts of entries one after another; the bar counts bytes of the file as it is on disk."""
+    """Yield the dicts of entries; the bar counts bytes of the file on disk."""
     import ijson
     from tqdm import tqdm
 
@@ -139,17 +136,17 @@ def _decompressed(path: Path, file: IO[bytes]) -> "_Standard":
 
 
 class _Standard:
-    """A stream of JSON in which null stands for what the standard does not know: pymatgen's NaN for no uncertainty."""
+    """A stream of standard JSON: null replaces numbers that are not finite, such as pymatgen's NaN uncertainties."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self._rest = stream, b""
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, some more or fewer than asked for; none at the end."""
+        """Return the next bytes, possibly more or fewer than requested; none at the end."""
         if size == 0:
             return b""
         block = self._rest + (added := self._stream.read(_BLOCK))
-        end = block.rfind(b",") + 1 if added else len(block)  # no number is cut in two
+        end = block.rfind(b",") + 1 if added else len(block)  # a number is never split
         self._rest = block[end:]
         if added and not end:
             return self.read(size)
@@ -157,7 +154,7 @@ class _Standard:
 
 
 def _prefix(stream: "_Standard") -> str:
-    """Return where the entries are, in ijson's words; nothing for the values of the outermost dict."""
+    """Return ijson's prefix of the entries; an empty one if they are the values of the outermost dict."""
     import ijson
 
     for prefix, event, _ in ijson.parse(stream):
@@ -169,7 +166,7 @@ def _prefix(stream: "_Standard") -> str:
 
 
 def _reduced(item: dict[str, Any], corrections: Corrections) -> Entry:
-    """Return what a hull needs of the dict of an entry, whose ``correction`` is the sum of all adjustments."""
+    """Return composition and energy of an entry's dict, whose ``correction`` is the sum of all adjustments."""
     from pymatgen.core import Composition
 
     with warnings.catch_warnings():
@@ -185,7 +182,7 @@ def _reduced(item: dict[str, Any], corrections: Corrections) -> Entry:
 
 
 def _mp2020_correction(item: dict[str, Any]) -> float:
-    """Return the correction of an entry by its parameters; the structure is looked at where it matters only."""
+    """Return the correction of an entry by its parameters, and by its structure where it depends on it."""
     from pymatgen.core import Structure
     from pymatgen.core.entries import ComputedEntry
     from pymatgen.entries.compatibility import CompatibilityError

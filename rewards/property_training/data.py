@@ -1,8 +1,8 @@
-"""Tables of structures and targets, as graphs for a property model."""
+"""Tables of structures and targets for a property model."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
 from crystal_env.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from crystal_env.tables import read_table
 
 
 class PropertyData(NamedTuple):
@@ -22,7 +20,7 @@ class PropertyData(NamedTuple):
         crystals: N crystals.
         targets (N, k): their targets.
         names: names (N,) of the rows, for tables.
-        left_out: reason -> how many rows it left out.
+        left_out: reason -> number of rows left out.
     """
 
     crystals: CrystalBatch
@@ -45,21 +43,21 @@ def load_property_data(
         structures: CSV files with a column ``cif``.
         targets: names of the columns with targets.
         table: a CSV file with the targets, joined by the column ``key``; by default the files of structures have them.
-        key: the column that both have, used as the name of a row.
-        low: a target below leaves its row out (appendix D of the paper: -10).
-        high: a target above leaves its row out (appendix D of the paper: 100).
+        key: the common column, used as the name of a row.
+        low: lowest target; rows with a lower one are left out (appendix D of the paper: -10).
+        high: highest target; rows with a higher one are left out (appendix D of the paper: 100).
 
     Raises:
         ValueError: if a file or a column is missing, or nothing is left.
     """
     import pandas as pd
 
-    wanted = None if table is None else _read(table, [key, *targets]).drop_duplicates(key).set_index(key)
+    wanted = None if table is None else read_table(table, [key, *targets]).drop_duplicates(key).set_index(key)
     left_out = dict.fromkeys(("no structure", "no target", "outside the range"), 0)
     parts, values = [], []
     names: list[str] = []
     for path in structures:
-        rows = _read(path, ["cif", *([key] if table else targets)])
+        rows = read_table(path, ["cif", *([key] if table else targets)])
         tokens = load_crystals(path)
         left_out["no structure"] += len(tokens.skipped)
         kept = rows.iloc[tokens.index]
@@ -79,29 +77,18 @@ def load_property_data(
     return PropertyData(CrystalBatch.concatenate(parts), np.concatenate(values), names, left_out)
 
 
-def split(size: int, shares: tuple[float, float, float], seed: int) -> tuple[NDArray[np.int64], ...]:
-    """Return the rows of training, validation and test, drawn without replacement.
+def split(size: int, fractions: tuple[float, float, float], seed: int) -> tuple[NDArray[np.int64], ...]:
+    """Return the rows of training, validation and test, in proportion to three numbers.
 
     Raises:
-        ValueError: if the shares are not three non-negative numbers with a positive first, or a part stays empty.
+        ValueError: if they are not three non-negative finite numbers with a positive first, or a part stays empty.
     """
-    if len(shares) != 3 or min(shares) < 0 or not shares[0] > 0:
-        raise InputError(f"split must be three shares such as 8 1 1, got {shares}")
+    if len(fractions) != 3 or not np.isfinite(fractions).all() or min(fractions) < 0 or not fractions[0] > 0:
+        raise InputError(f"split must be three proportions such as 8 1 1, got {fractions}")
     order = np.random.default_rng(seed).permutation(size)
-    ends = np.rint(np.cumsum(shares) / sum(shares) * size).astype(int)
+    ends = np.rint(np.cumsum(fractions) / sum(fractions) * size).astype(int)
     parts = tuple(np.sort(part) for part in np.split(order, ends[:2]))
-    if any(not len(part) for part, share in zip(parts, shares, strict=True) if share > 0):
-        raise InputError(f"{size} structures are too few to be split {shares[0]:g}:{shares[1]:g}:{shares[2]:g}")
+    if any(not len(part) for part, fraction in zip(parts, fractions, strict=True) if fraction > 0):
+        ratio = ":".join(f"{fraction:g}" for fraction in fractions)
+        raise InputError(f"{size} structures are too few to be split {ratio}")
     return parts
-
-
-def _read(path: Path, columns: list[str]) -> "pd.DataFrame":
-    import pandas as pd
-
-    if not Path(path).is_file():
-        raise InputError(f"no such file: {path}")
-    table: Any = pd.read_csv(path, keep_default_na=False)  # the formula NaN is sodium nitride
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise InputError(f"{path} needs the columns {', '.join(missing)}, it has {', '.join(table.columns)}")
-    return table

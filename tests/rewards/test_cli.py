@@ -1,10 +1,13 @@
 import bz2
+import gzip
 import json
+import subprocess
+import sys
 
 import pytest
 from pymatgen.core.entries import ComputedEntry
 
-from rewards.cli import main
+from rewards.cli import main, run
 from rewards.hull.convex_hull import ConvexHull
 from rewards.hull.file_format import DFT, Provenance
 
@@ -106,7 +109,7 @@ def test_potential_on_the_scale_of_a_dft_hull_can_be_checked(mp20_rows, tmp_path
 
 def test_arguments_that_do_not_fit_are_value_errors(entries, csv, tmp_path):
     out = ["--out", str(tmp_path / "hull.npz")]
-    with pytest.raises(ValueError, match="scale must say"):
+    with pytest.raises(ValueError, match="scale must be given for entries"):
         main(["build", str(entries), *out])
     with pytest.raises(ValueError, match=r"one kind, got \['entries', 'structures'\]"):
         main(["build", str(entries), str(csv), *out])
@@ -116,3 +119,71 @@ def test_arguments_that_do_not_fit_are_value_errors(entries, csv, tmp_path):
         main(["build", str(csv), *out, "--potential", "lennard-jones"])
     with pytest.raises(ValueError, match="no such file of entries"):
         main(["build", str(tmp_path / "no.json"), *out, "--scale", "PBE"])
+
+
+DAMAGED = {
+    "hull": ("hull.npz", "info {} "),
+    "table": ("rows.csv.gz", "check {} --n-jobs 1"),
+    "structures": ("rows.csv.gz", "build {} --out out.npz --source structures"),
+    "unknown content": ("rows.csv.gz", "build {} --out out.npz"),
+    "entries": ("entries.json.bz2", "build {} --out out.npz --scale PBE"),
+    "formation energies": ("table.csv.gz", "build {} --out out.npz --source formation-energies --elements {elements}"),
+}
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch, csv, entries, mp20_rows):
+    """Sound files of every kind."""
+    monkeypatch.chdir(tmp_path)
+    ConvexHull.load("mp20-chgnet").save("hull.npz")
+    mp20_rows.head(20).to_csv("rows.csv.gz", index=False)
+    (tmp_path / "entries.json.bz2").write_bytes(entries.read_bytes())
+    rows = "".join(f"NaCl,-{number / 7}\n" for number in range(2000))
+    (tmp_path / "table.csv.gz").write_bytes(gzip.compress(f"formula,formation_energy_per_atom\n{rows}".encode()))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_cut_file_is_one_line(kind, files, entries):
+    name, command = DAMAGED[kind]
+    content = (files / name).read_bytes()
+    for size in (0, 7, len(content) // 2):
+        (files / name).write_bytes(content[:size])
+        with pytest.raises(SystemExit, match=rf"^hull: {name} [^\n]*$"):
+            run(command.format(name, elements=entries).split())
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_missing_file_is_one_line(kind, files, entries):
+    name, command = DAMAGED[kind]
+    (files / name).unlink()
+    with pytest.raises(SystemExit, match=rf"^hull: [^\n]*{name}[^\n]*$"):
+        run(command.format(name, elements=entries).split())
+
+
+def test_a_missing_folder_is_named_before_the_work(csv):
+    with pytest.raises(SystemExit, match="out must be a file in an existing folder, got nowhere"):
+        run(["build", str(csv), "--out", "nowhere/hull.npz"])
+
+
+def test_the_command_itself_ends_with_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "rewards.cli", "info", str(tmp_path / "no.npz")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("hull: hull must be a file or one of")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("fault", [ValueError("ours"), OSError("ours"), KeyError("ours"), TypeError("ours")])
+def test_a_fault_of_the_project_keeps_its_traceback(fault, monkeypatch):
+    def broken(hull):
+        raise fault
+
+    monkeypatch.setattr(ConvexHull, "elements", broken)
+    with pytest.raises(type(fault), match="ours") as caught:
+        run(["info", "mp20-chgnet"])
+    assert caught.traceback[-1].name == "broken"

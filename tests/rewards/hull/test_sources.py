@@ -178,7 +178,7 @@ def test_missing_and_truncated_files_are_value_errors(alexandria, tmp_path):
     (tmp_path / "c.json.bz2").write_bytes(alexandria.read_bytes()[:-20])
     with pytest.raises(ValueError, match="damaged or no JSON file"):
         list(read_entries(tmp_path / "c.json.bz2"))
-    with pytest.raises(ValueError, match="no such file of formation energies"):
+    with pytest.raises(ValueError, match="no such file"):
         list(read_formation_energies(tmp_path / "d.csv", alexandria))
 
 
@@ -201,7 +201,7 @@ def test_formation_energies_become_total_energies_on_the_elements_scale(elements
 def test_tables_that_cannot_be_used_are_value_errors(elements, tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("formula,energy\nNaCl,-2.0\n")
-    with pytest.raises(ValueError, match=r"it lacks \['formation_energy_per_atom'\]"):
+    with pytest.raises(ValueError, match=r"needs a column 'formation_energy_per_atom'"):
         list(read_formation_energies(path, elements))
     path.write_text("formula,formation_energy_per_atom\nKCl,-2.0\n")
     with pytest.raises(ValueError, match=r"has KCl, but elements .* holds no entry of K"):

@@ -53,7 +53,7 @@ def test_targets_of_another_file_are_joined_by_name(table, tmp_path):
     data = load_property_data([table], ["gap"], other)
     assert data.names == ["salt-1", "salt-7"]
     assert data.targets.tolist() == [[1.5], [7.5]]
-    with pytest.raises(ValueError, match=r"targets.csv needs the columns length"):
+    with pytest.raises(ValueError, match=r"targets.csv needs a column 'length'"):
         load_property_data([table], ["length"], other)
 
 
