@@ -217,3 +217,43 @@ def test_a_chain_depends_on_the_seed_and_its_index_alone(bins):
     np.testing.assert_array_equal(few.crystals.A, many.crystals.A[:7])
     np.testing.assert_allclose(few.crystals.L, many.crystals.L[:7])
     np.testing.assert_allclose(few.result.total, many.result.total[:7])
+
+
+@pytest.mark.parametrize("moves", ["template", "crystal"])
+def test_no_call_is_spent_on_where_a_chain_is_already(moves):
+    asked = []
+
+    def recording(crystals):
+        asked.append(crystals)
+        return worth(crystals)
+
+    def worth(crystals):
+        return np.sin(1e3 * (crystals.L[:, 0] + crystals.A @ np.arange(1, 22)))  # no two are equal
+
+    config = replace(TINY, chains=1, steps=300, moves=moves, tau=1e-9)  # the better one of two always wins
+    result = mcmc(base_model(), recording, config, progress=False)
+    at = asked[0]
+    for proposal in asked[1:]:
+        assert len(proposal) == 1
+        assert not (np.array_equal(proposal.A, at.A) and np.array_equal(proposal.L, at.L))
+        at = proposal if worth(proposal)[0] > worth(at)[0] else at
+    assert result.calls == len(asked) <= 301
+    assert "coordinates" not in result.acceptance  # no site of this grammar has a free one
+
+
+@pytest.mark.parametrize("bins", [0, BINS])
+def test_constrained_chains_stay_in_the_base_distribution(bins):
+    rules = {"site_elements": [["Fe"], ["Fe", "Si"], ["Fe", "O"]], "tied_sites": [[1, 2]], "wyckoff_letters": "aab"}
+    model, size = base_model(), 600
+    config = MCMCConfig(
+        chains=size, steps=40, moves="template", space_group=198, constraints=rules, bins=bins, coordinate_scale=0.1,
+    )  # fmt: skip
+    result = mcmc(model, lambda crystals: np.zeros(len(crystals)), config, progress=False)
+    fresh = model.sample(198, size, seed=99, bins=bins, **rules)
+    assert (result.crystals.A[:, 1] == result.crystals.A[:, 2]).all()
+    for name in ("XYZ", "A", "L"):
+        chains, new = (getattr(crystals, name).reshape(size, -1) for crystals in (result.crystals, fresh))
+        for column in range(chains.shape[1]):
+            if np.ptp(new[:, column]):
+                assert ks_2samp(chains[:, column], new[:, column]).pvalue > 1e-5
+    assert all(0.02 < rate < 1 for rate in result.acceptance.values())
