@@ -1,4 +1,4 @@
-"""What a finished crystal is worth: potentials, the convex hull, properties, combinators, and Gymnasium wrappers."""
+"""Rewards of finished crystals: potentials, the convex hull, properties, combinators and Gymnasium wrappers."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

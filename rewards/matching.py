@@ -1,13 +1,13 @@
 """Crystals of the same structure: pymatgen's ``StructureMatcher`` among crystals of one reduced formula.
 
 The matcher has its defaults (ltol 0.2, stol 0.3, 5 degrees, volumes scaled), cells are primitive, and no space group is
-compared: only 7 % of the pairs that match inside MP-20 share one. The relation is neither transitive nor, now and then,
-symmetric, so whoever goes through crystals has to say in which order.
+compared: only 7 % of the pairs that match inside MP-20 have the same one. The relation is not transitive, and not
+always symmetric, so the results depend on the order of the crystals.
 
-Verdicts are those of the plain double loop over ``StructureMatcher().fit``. What is left out cannot change one: pairs
-of different formulas, which the matcher refuses first of all; the reduction of a cell to Niggli's and to a primitive
-one, which is done once for each crystal and not once for each pair; pairs of reduced cells with different numbers of
-atoms, which the matcher refuses before it looks at an atom; and crystals that agree to the last bit with one before.
+Results are those of the plain double loop over ``StructureMatcher().fit``. What is omitted cannot change them: pairs of
+different formulas, which the matcher refuses first; the Niggli and primitive reduction of a cell, done once per crystal
+instead of once per pair; pairs of reduced cells with different numbers of atoms, which the matcher refuses before it
+compares sites; and crystals bitwise equal to an earlier one.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,8 +27,8 @@ Structures: TypeAlias = "CrystalBatch | Sequence[Structure]"
 """Crystals, or any structures, of elements without charges or properties."""
 
 _MIN_THICKNESS = 0.1  # Å
-_PIECE = 64  # crystals of one formula that a process compares with the reference at a time
-_WORTH_IT = 2000  # comparisons, about as long as it takes to start processes
+_CHUNK = 64  # crystals of one formula that a process compares with the reference at a time
+_MIN_PARALLEL = 2000  # comparisons, which take about as long as the start of processes
 
 
 class Reference:
@@ -52,19 +52,21 @@ class Reference:
         Args:
             crystals: B crystals.
             name: of the crystals, for a progress bar; None shows none.
-            n_jobs: processes, None for one a core; few comparisons are done in this one.
+            n_jobs: processes, None for one per core; few comparisons run in this one.
         """
         found = np.zeros(len(crystals), bool)
         parts = [
-            (rows[start : start + _PIECE], self.rows[key])
+            (rows[start : start + _CHUNK], self.rows[key])
             for key, rows in rows_by_formula(crystals).items()
             if key in self.rows
-            for start in range(0, len(rows), _PIECE)
+            for start in range(0, len(rows), _CHUNK)
         ]
         jobs = [(_of(crystals, rows), self.crystals[known]) for rows, known in parts]
         work = [len(rows) * len(known) for rows, known in parts]
-        for (rows, _), alike in zip(parts, _in_parallel(_alike_any, jobs, work, n_jobs, name, "novelty"), strict=True):
-            found[rows] = alike
+        for (rows, _), matches in zip(
+            parts, _in_parallel(_matches_any, jobs, work, n_jobs, name, "novelty"), strict=True
+        ):
+            found[rows] = matches
         return found
 
 
@@ -79,15 +81,15 @@ def structure_labels(
     Args:
         crystals: B crystals.
         name: of the crystals, for a progress bar; None shows none.
-        order: (B,) rows in the order in which they are gone through, by default as they are listed.
-        n_jobs: processes, None for one a core; few comparisons are done in this one.
+        order: (B,) rows in the order of comparison, by default as they are listed.
+        n_jobs: processes, None for one per core; few comparisons run in this one.
     """
     labels = np.arange(len(crystals))
     order = labels.copy() if order is None else order
     several = [order[rows] for rows in rows_by_formula(_of(crystals, order)).values() if len(rows) > 1]
     jobs = [(_of(crystals, rows), CrystalBatch.empty()) for rows in several]
     work = [len(rows) * (len(rows) - 1) // 2 for rows in several]
-    for rows, found in zip(several, _in_parallel(_first_alike, jobs, work, n_jobs, name, "uniqueness"), strict=True):
+    for rows, found in zip(several, _in_parallel(_first_match, jobs, work, n_jobs, name, "uniqueness"), strict=True):
         labels[rows] = rows[found]
     return labels
 
@@ -124,15 +126,15 @@ def rows_by_formula(crystals: Structures) -> dict[bytes, NDArray[np.int64]]:
 
 
 def same(structure: "Structure", other: "Structure") -> bool:
-    """Return whether the matcher takes two structures for the same."""
+    """Return whether two structures match."""
     return same_reduced(reduced_cell(structure), reduced_cell(other))
 
 
 def reduced_cell(structure: "Structure") -> "Structure | None":
-    """Return a structure in the cell in which the matcher compares it.
+    """Return a structure in the reduced primitive cell in which the matcher compares it.
 
-    It is None, like no other, where two faces of the cell are less than 0.1 Å apart, with which the matcher would go
-    through millions of lattice vectors, or where the cell cannot be reduced.
+    It is None, which matches nothing, where two faces of the cell are less than 0.1 Å apart, for which the matcher
+    would enumerate millions of lattice vectors, or where the cell cannot be reduced.
     """
     lattice = structure.lattice.matrix
     areas = np.linalg.norm(np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]]), axis=1)
@@ -145,7 +147,7 @@ def reduced_cell(structure: "Structure") -> "Structure | None":
 
 
 def same_reduced(cell: "Structure | None", other: "Structure | None") -> bool:
-    """Return whether the matcher takes two structures, as `reduced_cell` gives them, for the same."""
+    """Return whether two structures match, given in the cells of `reduced_cell`."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     if cell is None or other is None or len(cell) != len(other):
@@ -162,7 +164,7 @@ def _of(crystals: Structures, rows: NDArray[np.int64]) -> Structures:
 
 
 def _distinct(crystals: Structures) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows (k,) of the first of crystals that agree to the last bit, and the place (B,) of each of all."""
+    """Return the rows (k,) of the first of bitwise equal crystals, and for each crystal (B,) its index among them."""
     if not isinstance(crystals, CrystalBatch):
         return np.arange(len(crystals)), np.arange(len(crystals))
     first, place = crystals.distinct()
@@ -175,8 +177,8 @@ def _reduced_cells(crystals: Structures) -> "list[Structure | None]":
     return [reduced_cell(structure) for structure in structures]
 
 
-def _first_alike(crystals: Structures, _: CrystalBatch) -> NDArray[np.int64]:
-    """Return for every crystal (B,) the place of the first one that is alike and was not alike another before."""
+def _first_match(crystals: Structures, _: CrystalBatch) -> NDArray[np.int64]:
+    """Return for every crystal (B,) the index of the first match that itself matches none before it."""
     first, place = _distinct(crystals)
     cells, labels = _reduced_cells(_of(crystals, first)), np.arange(len(first))
     representatives: list[int] = []
@@ -185,13 +187,13 @@ def _first_alike(crystals: Structures, _: CrystalBatch) -> NDArray[np.int64]:
         if labels[row] == row:
             representatives.append(row)
     found = first[labels][place]
-    alone = np.array([cell is None for cell in cells], bool)[place]  # not even like itself
+    alone = np.array([cell is None for cell in cells], bool)[place]  # a failed reduction does not even match itself
     found[alone] = np.flatnonzero(alone)
     return found
 
 
-def _alike_any(crystals: Structures, others: CrystalBatch) -> NDArray[np.bool_]:
-    """Return for every crystal (B,) whether any of the others is alike."""
+def _matches_any(crystals: Structures, others: CrystalBatch) -> NDArray[np.bool_]:
+    """Return for every crystal (B,) whether it matches any of the others."""
     first, place = _distinct(crystals)
     known = _reduced_cells(others)
     cells = _reduced_cells(_of(crystals, first))
@@ -206,12 +208,12 @@ def _in_parallel(
     name: str | None,
     purpose: str,
 ) -> list[NDArray[Any]]:
-    """Return what work gives for every job, in order; the longest jobs are begun first."""
+    """Return the result of every job, in order; the longest jobs start first."""
     from tqdm import tqdm
 
     order = np.argsort(-np.array(comparisons, np.int64), kind="stable")
     results: Iterable[NDArray[Any]]
-    if n_jobs == 1 or sum(comparisons) < _WORTH_IT:
+    if n_jobs == 1 or sum(comparisons) < _MIN_PARALLEL:
         results = (work(*jobs[job]) for job in order)
     else:
         from joblib import Parallel, delayed

@@ -149,7 +149,7 @@ class Cached:
     ) -> None:
         self.size = whole_number("size", size, least=1)
         if path is not None and not name:
-            raise InputError("name must say which reward the file is of, with path")
+            raise InputError("name must be given with path: the name of the reward in the file")
         self.reward = resolve_reward(reward)
         self.scorer = Scorer(self._evaluate, finite_number("floor", floor))
         self.keys = Keys(key, self.size)

@@ -28,9 +28,9 @@ class Diversity:
     The total is ``floor + w (reward - floor)``, or the reward where that is below the floor. The weight w of a crystal
     before which n others of its bucket were scored is 1 up to n = ``free`` and falls linearly to 0 at n = ``full``, as
     in Augmented Hill-Climb (Thomas et al., J. Cheminform. 14, 68 (2022)) and MatInvent. Crystals of a bucket that
-    come in one batch share the mean weight, so that their order does not matter; the sum of the weights does not depend
-    on how crystals are divided into batches. Crystals that cannot be scored are not
-    counted. The terms are those of the reward, with ``diversity``, the weight, and ``diversity/reward``, the reward.
+    come in one batch all get the mean weight, so that their order does not matter; the sum of the weights does not
+    depend on how crystals are divided into batches. Crystals that cannot be scored are not counted. The terms are those
+    of the reward, with ``diversity``, the weight, and ``diversity/reward``, the reward.
 
     The memory is part of copies and pickles, and of `state_dict`; environments that are made from copies of the reward
     have a memory each. A cache belongs inside, ``Diversity(Cached(reward))``, never around.

@@ -1,4 +1,4 @@
-"""The convex hull of formation energies: what a crystal's energy is measured against."""
+"""The convex hull of formation energies, the reference of energies above the hull."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
 _PACKAGES = ("crystalgen", "chgnet", "torch", "numpy", "pymatgen")
-_MAX_SUBSET_ELEMENTS = 12  # beyond, going through all systems is faster than through all subsets
-_CHUNK = 40_000  # phases side by side in one array, few enough for the cache of a core
+_MAX_SUBSET_ELEMENTS = 12  # beyond, a scan of all systems is faster than one of all subsets
+_CHUNK = 40_000  # phases batched in one array, few enough for the cache of a core
 
 
 class ConvexHull:
-    """The lowest energies that mixtures of known phases reach, at every composition.
+    """The lower convex hull of known phases: the lowest energy of their mixtures at every composition.
 
-    Of every formula only the phase of lowest energy is kept. Elements without an entry of their own are unknown: a
-    composition with one has no hull energy.
+    Only the lowest phase of every formula is kept. Elements without an entry are unknown: a composition with one has no
+    hull energy.
 
     Args:
         compositions: atoms per element (N, 119) of the entries, column 0 unused.
         energies: total energies (N,) of these atoms in eV.
-        provenance: where the energies come from.
+        provenance: provenance of the energies.
 
     Raises:
         ValueError: if shapes differ, an energy is not finite, or a composition is empty or not of whole numbers.
@@ -77,7 +77,7 @@ class ConvexHull:
         Args:
             entries: pymatgen entries (anything with ``composition`` and ``energy``), or pairs of a composition
                 (pymatgen's, dict or formula) and the total energy in eV of that many atoms.
-            provenance: where the energies come from.
+            provenance: provenance of the energies.
         """
         pairs = [entry if isinstance(entry, tuple) else (entry.composition, entry.energy) for entry in entries]
         compositions = as_compositions([composition for composition, _ in pairs])
@@ -97,7 +97,7 @@ class ConvexHull:
         """Build a hull from structures and a potential, so that energies and hull are on one scale.
 
         Args:
-            structures: crystals, or whatever `CrystalBatch.from_structures` takes.
+            structures: crystals, or an argument of `CrystalBatch.from_structures`.
             potential: name of a potential, or the potential.
             reference_set: the name of the structures, for the provenance.
             date: the date of the build, for the provenance.
@@ -107,7 +107,7 @@ class ConvexHull:
         A structure the potential fails on is left out with a warning.
 
         Raises:
-            ValueError: if a structure cannot be written down.
+            ValueError: if a structure cannot be represented.
         """
         potential = load_potential(potential)
         crystals = structures if isinstance(structures, CrystalBatch) else CrystalBatch.from_structures(structures)
@@ -128,10 +128,10 @@ class ConvexHull:
 
     @classmethod
     def load(cls, source: str | Path) -> "ConvexHull":
-        """Read a hull that the package ships, such as ``"mp20-chgnet"``, or a file written by `save`.
+        """Read a hull shipped with the package, such as ``"mp20-chgnet"``, or a file written by `save`.
 
         Raises:
-            ValueError: if there is no such hull, or the file is none.
+            ValueError: if there is no such hull, or the file is not a hull file.
         """
         formulas, per_atom, provenance = read_hull(source)
         compositions = np.array([parse_formula(formula) for formula in formulas]).reshape(-1, N_COLUMNS)
@@ -153,21 +153,21 @@ class ConvexHull:
         return [reduced_formula(row) for row in self.compositions]
 
     def elements(self) -> list[int]:
-        """Return the atomic numbers of the elements the hull knows."""
+        """Return the atomic numbers of the elements in the hull."""
         return np.flatnonzero(np.isfinite(self._elemental)).tolist()
 
     def missing_elements(self, compositions: "NDArray[Any] | Sequence[Composition | str]") -> list[list[str]]:
-        """Return for every composition the symbols of its elements that the hull does not know."""
+        """Return for every composition the symbols of its elements that are not in the hull."""
         unknown = (as_compositions(compositions) > 0) & np.isnan(self._elemental)
         return [[SYMBOLS[z] for z in np.flatnonzero(row)] for row in unknown]
 
     def check_scale(self, potential: Potential) -> None:
-        """Make sure that a potential's energies may be compared with the hull.
+        """Check that a potential's energies are comparable with the hull.
 
-        They may if the hull holds the potential's own energies, or DFT energies on the potential's scale.
+        The hull must hold the potential's own energies, or DFT energies on the potential's scale.
 
         Raises:
-            ValueError: if the hull holds anything else.
+            ValueError: if the hull holds other energies.
         """
         model, scale = self.provenance.energy_model, self.provenance.scale
         if model == potential.name or (model == DFT and scale and scale == potential.scale):

@@ -14,7 +14,7 @@ from crystal_env.errors import InputError, MissingFileError
 from crystal_env.files import atomic_write
 
 DFT = "DFT"
-"""The energy model of hulls that hold calculated energies, for every potential on the same scale."""
+"""The energy model of hulls of calculated energies, valid for every potential on the same scale."""
 
 _DATA = Path(__file__).parents[1] / "data"
 

@@ -1,24 +1,24 @@
-"""The lower convex hull at single compositions, by the simplex method on many linear programs side by side."""
+"""The lower convex hull at single compositions, by a batched simplex method."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 _TOLERANCE = 1e-10
-_SHIFT = 1e-11  # moves points off the faces of simplices, where the method could go in circles
+_SHIFT = 1e-11  # moves points off the faces of simplices, where the method could cycle
 _MAX_STEPS = 500
 
 
 def lowest_energies(
     fractions: NDArray[np.float64], phases: NDArray[np.float64], formation: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the lowest formation energies (Q,) in eV/atom of mixtures of phases, one problem for each of Q points.
+    """Return the lowest formation energies (Q,) in eV/atom of mixtures of phases, one linear program per point.
 
-    Every step of Dantzig's revised simplex method takes the phase that lies deepest below the plane through the phases
-    of the mixture, and puts it in the place of one of them.
+    Every step of Dantzig's revised simplex method exchanges one phase of the mixture for the one deepest below the
+    plane through its phases.
 
     Args:
         fractions: the points (Q, k), amounts of k elements, which sum to one.
-        phases: fractions (Q, k, M) of the compounds of each problem; those of zeros count for nothing.
+        phases: fractions (Q, k, M) of the compounds of each problem; columns of zeros are padding.
         formation: their formation energies (Q, M) in eV/atom. The elements, at zero, need no entry.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How well a potential and its hull reproduce energies above the hull that are known."""
+"""Validation of a potential and its hull against known energies above the hull."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class HullCheck(NamedTuple):
         mean_error: mean absolute error in eV/atom.
         median_error: median absolute error in eV/atom.
         bias: mean of energy minus label in eV/atom.
-        agreement: share of crystals that are stable in both or in neither.
+        agreement: fraction of crystals that are stable in both or in neither.
         false_stable: number of crystals that are stable only by the energies.
         false_unstable: number of crystals that are stable only by the labels.
     """

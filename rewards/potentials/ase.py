@@ -1,4 +1,4 @@
-"""Any ASE calculator as a potential: one structure at a time, on several processes."""
+"""Any ASE calculator as a potential, one structure at a time, on several processes."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystal_env.errors import InputError
+from rewards.arguments import whole_number
 from rewards.potentials.batching import library_defaults
 from rewards.potentials.interface import Energies, Forces, as_energies, as_forces
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-_PER_JOB = 8  # structures that one process takes at a time; fewer are not worth a process
+_PER_JOB = 8  # structures of one job; fewer do not pay for a process
 
 
 @dataclass(frozen=True)
 class ASEPotential:
     """An ASE calculator: MACE, EMT, a DFT code, or any other.
 
-    Every process makes its own calculator, once. Structures are computed one by one, as calculators do; one that
-    raises fails alone.
+    Every process creates its own calculator, once. Structures are computed one by one; one that raises fails alone.
 
     Args:
         calculator: a callable that returns a calculator, such as a class, or ``"module:attribute"`` of one, such as
@@ -31,11 +31,12 @@ class ASEPotential:
         kwargs: arguments of the callable.
         label: the name of the model, by default that of the calculator.
         scale: the scale of its energies, such as `PBE` for MACE-MP; the default fits only hulls of its own energies.
-        n_jobs: processes, None for one per core. With 1, or for fewer than 8 structures, all is computed here.
+        n_jobs: processes, None for one per core. With 1, or for fewer than 8 structures, all run in this process.
         progress: show a bar with the time left.
 
     Raises:
-        ValueError: if ``calculator`` is none of these. The first call raises it if its name cannot be imported.
+        ValueError: if ``n_jobs`` is not positive or ``calculator`` is none of these; by the first call if its name
+            cannot be imported.
 
     Example:
         >>> from ase.build import bulk
@@ -52,6 +53,8 @@ class ASEPotential:
     progress: bool = False
 
     def __post_init__(self) -> None:
+        if self.n_jobs is not None:
+            whole_number("n_jobs", self.n_jobs, least=1)
         if isinstance(self.calculator, str):
             module, _, attribute = self.calculator.partition(":")
             wrong = not (module and attribute)
@@ -91,7 +94,7 @@ class ASEPotential:
         return lambda: target(**self.kwargs)
 
     def _own(self) -> Any:
-        """Return the calculator of this process, made once."""
+        """Return the calculator of this process, created once."""
         if "_kept" not in self.__dict__:
             object.__setattr__(self, "_kept", self._factory()())
         return self.__dict__["_kept"]

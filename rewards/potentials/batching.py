@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _PER_JOB = 32  # structures that one worker takes at a time
-_MANY = 256  # structures from which on a bar is worth its line
+_MIN_BAR = 256  # structures from which on a progress bar is shown
 _MAX_EDGES = 200_000  # of one structure: seconds and gigabytes with any of the models
 
 
@@ -52,17 +52,17 @@ def run_in_batches(
     """Return one result per structure, None where it failed, and the reasons (B,).
 
     Structures of one size are evaluated together, large ones first. On a CPU every core builds and evaluates its own
-    batches with one thread; on another device worker processes build graphs ahead while the model runs here. A batch
-    that fails is asked again structure by structure. Torch's settings and random state are left as found.
+    batches with one thread; on another device worker processes build graphs ahead while the model runs in this one. A
+    batch that fails is evaluated again structure by structure. Torch's settings and random state are unchanged.
 
     Args:
         atoms: B structures.
-        load: gives the model; called once, with torch's default settings.
+        load: returns the model; called once, with torch's default settings.
         device: a torch device.
         max_edges: largest sum of costs in a batch.
         graph_workers: processes that build graphs; None for none on a CPU and one per core else.
         progress: show a bar with the time left for more than 256 structures.
-        label: what the bar says.
+        label: label of the bar.
     """
     from tqdm import tqdm
 
@@ -75,9 +75,9 @@ def run_in_batches(
     with (
         library_defaults() as threads,
         warnings.catch_warnings(),
-        tqdm(total=len(atoms), desc=label, unit="crystal", disable=not progress or len(atoms) < _MANY) as bar,
+        tqdm(total=len(atoms), desc=label, unit="crystal", disable=not progress or len(atoms) < _MIN_BAR) as bar,
     ):
-        warnings.simplefilter("ignore")  # what the libraries remark on their own use of torch
+        warnings.simplefilter("ignore")  # of the libraries on their own use of torch
         model = load()
         parts = [(rows, [atoms[row] for row in rows]) for rows in jobs]
         if workers:
@@ -164,7 +164,7 @@ def _batches(graphs: Iterable[tuple[int, Any, int]], max_edges: int) -> Iterator
 
 
 def _checked(evaluate: Any, rows: list[int], graphs: list[Any]) -> tuple[dict[int, Any], dict[int, str]]:
-    """Return results and reasons by row; a batch that fails is asked again one by one."""
+    """Return results and reasons by row; a batch that fails is evaluated again one by one."""
     try:
         values = evaluate(graphs)
     except Exception as error:  # noqa: BLE001  whatever breaks on one structure must not break the others
@@ -184,7 +184,7 @@ def _checked(evaluate: Any, rows: list[int], graphs: list[Any]) -> tuple[dict[in
 
 
 def checked_edges(n_edges: int) -> int:
-    """Return the number of edges of one structure, if it is bearable.
+    """Return the number of edges of one structure, if it is not too large.
 
     Raises:
         ValueError: if there are more than 200,000 of them.
@@ -196,10 +196,10 @@ def checked_edges(n_edges: int) -> int:
 
 @contextmanager
 def library_defaults() -> Iterator[int]:
-    """Give a library torch's default dtype, and leave torch's settings and random state as found.
+    """Run a library with torch's default dtype, and restore torch's settings and random state.
 
-    What it makes can be differentiated, whatever its caller does: a model that is loaded in inference mode never has
-    forces. Yields the number of threads torch may use.
+    Inference mode is off, since a model loaded in it could never be differentiated for forces. Yields the number of
+    threads torch may use.
     """
     import torch
 
@@ -216,7 +216,7 @@ def library_defaults() -> Iterator[int]:
 
 
 def _one_thread() -> None:
-    """Let a worker compute alone: threads that share one small operation wait for each other most of the time."""
+    """Use one thread: several threads in one small operation wait for each other most of the time."""
     import torch
 
     torch.set_num_threads(1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from crystal_env.errors import InputError
+from rewards.arguments import whole_number
 from rewards.potentials.batching import GraphModel, checked_edges, run_in_batches
 from rewards.potentials.bond_graph import count_angles, find_angles, find_bonds
 from rewards.potentials.interface import MP2020, Energies, Forces, as_energies, as_forces
@@ -27,8 +28,8 @@ class CHGNetPotential:
 
     Its energies are on the corrected MP2020 scale of the Materials Project. Its library computes in single precision
     throughout. The model is loaded with the first call, once per process. A structure's energy does not depend on its
-    batch beyond rounding (1e-5 eV/atom). An atom without any neighbour within 6 Å contributes the energy the model
-    gives it alone.
+    batch beyond rounding (1e-5 eV/atom). An atom without a neighbour within 6 Å contributes the model's energy of the
+    isolated atom.
 
     Args:
         device: a torch device, such as ``"cpu"`` or ``"cuda"``.
@@ -48,8 +49,9 @@ class CHGNetPotential:
     scale: ClassVar[str] = MP2020
 
     def __post_init__(self) -> None:
-        if self.max_edges < 1:
-            raise InputError(f"max_edges must be positive, got {self.max_edges}")
+        whole_number("max_edges", self.max_edges, least=1)
+        if self.graph_workers is not None:
+            whole_number("graph_workers", self.graph_workers, least=0)
 
     def energies(self, atoms: "Sequence[Atoms]") -> Energies:
         """Return the energies of periodic structures; one that fails gets NaN and a reason and harms no other."""
@@ -79,7 +81,7 @@ def _graph_model(device: str, task: str) -> GraphModel:
 def _load_model(device: str) -> Any:
     from chgnet.model.model import CHGNet
 
-    with redirect_stdout(StringIO()):  # it prints even when it is asked not to
+    with redirect_stdout(StringIO()):  # it prints in spite of verbose=False
         return CHGNet.load(model_name=_MODEL, use_device=device, verbose=False).eval()
 
 

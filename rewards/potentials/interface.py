@@ -1,4 +1,4 @@
-"""What a potential is: energies of periodic structures, optionally forces and stress, on a declared scale."""
+"""The interface of potentials: energies of periodic structures, optionally forces and stress, on a declared scale."""
 
 import hashlib
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Forces(NamedTuple):
         total (B,): energies of the given cells in eV, NaN where there is none.
         forces: B arrays (n, 3) in eV/Å, NaN where there are none.
         stress (B, 3, 3): derivative of the energy by strain over the volume in eV/Å^3, NaN where there is none. It is
-            positive where the cell wants to shrink, as in ASE.
+            positive where the cell tends to shrink, as in ASE.
         failures (B,): object array of None or the reason why there is none.
     """
 
@@ -54,7 +54,7 @@ class Potential(Protocol):
     """An energy model.
 
     Attributes:
-        name: names the model, such as ``"chgnet-0.3.0"``. A hull of a potential's own energies is known by it.
+        name: name of the model, such as ``"chgnet-0.3.0"``, by which a hull of its own energies is recognised.
         scale: the scale of its energies, `MP2020`, `PBE`, or the name of any other. A hull of DFT energies can be used
             with a potential only if both have the same scale.
     """
@@ -99,9 +99,9 @@ def as_energies(results: list, failures: NDArray[np.object_]) -> Energies:
 
 
 def name_of_file(name: str, path: "Path") -> str:
-    """Return a name that weights in a file of one's own get, with the first eight digits of the file's SHA-256.
+    """Return the name of a model with weights from a user's file: with the first eight digits of the file's SHA-256.
 
-    So two models whose files have the same name are never taken for one, neither by a hull nor by kept energies.
+    So two models whose files have the same name are never confused, neither by a hull nor by cached energies.
     """
     if not path.is_file():
         return name
@@ -111,6 +111,6 @@ def name_of_file(name: str, path: "Path") -> str:
 
 @lru_cache(maxsize=64)
 def _digest(path: "Path", changed: int, size: int) -> str:
-    del changed, size  # of the file, so that another content is another entry
+    del changed, size  # part of the cache key, so that a changed file is another entry
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.errors import InputError
+from rewards.arguments import whole_number
 from rewards.potentials.batching import GraphModel, run_in_batches
 from rewards.potentials.interface import PBE, Energies, Forces, as_energies, as_forces, name_of_file
 from rewards.potentials.matgl_files import Aggregation, load_matgl
@@ -23,7 +24,7 @@ _PRECISIONS = ("float32", "float64")
 
 @dataclass(frozen=True)
 class _MatglModel:
-    """What potentials and property models share: files, device, and how structures are put into batches."""
+    """The common part of potentials and property models: files, device and batching."""
 
     model: str | Path
     aggregation: Aggregation = "auto"
@@ -36,8 +37,9 @@ class _MatglModel:
     def __post_init__(self) -> None:
         if self.precision not in _PRECISIONS:
             raise InputError(f"precision must be one of {_PRECISIONS}, got {self.precision!r}")
-        if self.max_edges < 1:
-            raise InputError(f"max_edges must be positive, got {self.max_edges}")
+        whole_number("max_edges", self.max_edges, least=1)
+        if self.graph_workers is not None:
+            whole_number("graph_workers", self.graph_workers, least=0)
 
     @property
     def name(self) -> str:
@@ -125,7 +127,7 @@ class MatglProperty(_MatglModel):
 
 @dataclass(frozen=True)
 class _Kind:
-    """What of a network its graphs depend on."""
+    """The parameters of a network that its graphs depend on."""
 
     element_types: tuple[str, ...]
     cutoff: float

@@ -1,8 +1,8 @@
-"""Model files of matgl, loaded as they were trained.
+"""Model files of matgl, loaded with the convention of their training.
 
-From matgl 3.0 on, MEGNet and M3GNet add the messages of edges up at the other end of each edge. A file trained before
-that loads without an error and predicts nonsense for compounds. Nothing in the file tells the two kinds apart, so the
-file is asked for values that are known (`_KNOWN_ENERGIES`, `_KNOWN_GAPS`) under both conventions.
+From matgl 3.0 on, MEGNet and M3GNet sum the messages of edges at the other end of each edge. An older file loads
+without an error and predicts wrong values for compounds. Nothing in the file distinguishes the two, so the model is
+evaluated on known values (`_KNOWN_ENERGIES`, `_KNOWN_GAPS`) under both conventions.
 """
 
 import json
@@ -18,7 +18,7 @@ from rewards.potentials.batching import library_defaults
 from rewards.potentials.matgl_graphs import evaluate_graphs, graph_of
 
 Aggregation = Literal["auto", "source", "target"]
-"""Where messages of edges are added up: at their source (matgl from 3.0 on) or at their target (before)."""
+"""The end of edges at which messages are summed: their source (matgl from 3.0 on) or their target (before)."""
 
 _KEY = "crystalgen_aggregation"
 _FILES = ("model.json", "model.pt", "state.pt")
@@ -32,22 +32,22 @@ _KNOWN = {  # symbols, fractional coordinates in the primitive cell, lattice par
     "CaF2": (("Ca", "F", "F"), _FLUORITE, 5.51),
 }
 _KNOWN_ENERGIES = {"NaCl": -3.39, "MgO": -5.97, "CaF2": -5.82}  # eV/atom, uncorrected PBE of the Materials Project
-_KNOWN_GAPS = {"NaCl": 5.0, "CaF2": 6.6}  # eV, PBE; what the models of that data say of MgO is wrong by far
+_KNOWN_GAPS = {"NaCl": 5.0, "CaF2": 6.6}  # eV, PBE; models of that data are far off for MgO
 _ENERGY_TOLERANCE, _GAP_TOLERANCE = 0.1, 0.5
 
 
 def load_matgl(model: str | Path, aggregation: Aggregation = "auto") -> Any:
-    """Return a matgl model, its messages added up as in its training.
+    """Return a matgl model that sums messages as in its training.
 
     Args:
         model: a folder with ``model.json``, ``model.pt`` and ``state.pt``, or a name that matgl fetches from Hugging
             Face, such as ``"TensorNet-MatPES-PBE-v2025.1-PES"`` or ``"owner/name"``.
         aggregation: ``"source"`` for models trained with matgl from 3.0 on, ``"target"`` for older ones, ``"auto"`` to
-            find out: from a note in the file, or by known energies or band gaps.
+            detect it from metadata in the file, or from known energies or band gaps.
 
     Raises:
         ImportError: if matgl is not installed.
-        ValueError: if the folder holds no matgl model, or nothing tells how it was trained.
+        ValueError: if the folder holds no matgl model, or its convention cannot be detected.
         FileNotFoundError: if a name cannot be fetched.
     """
     if aggregation not in get_args(Aggregation):
@@ -58,7 +58,7 @@ def load_matgl(model: str | Path, aggregation: Aggregation = "auto") -> Any:
         loaded.requires_grad_(False).eval()
         layers = [layer for layer in loaded.modules() if type(layer).__name__ in _CONVOLUTIONS]
         if aggregation == "auto" and layers:
-            aggregation = _noted(model) or _proven(loaded, layers, str(model))  # type: ignore[assignment]
+            aggregation = _noted(model) or _detected(loaded, layers, str(model))  # type: ignore[assignment]
         if not layers:
             _check_other(loaded, str(model), aggregation)
         elif aggregation == "target":
@@ -67,7 +67,7 @@ def load_matgl(model: str | Path, aggregation: Aggregation = "auto") -> Any:
 
 
 def metadata(aggregation: Literal["source", "target"] = "source") -> dict[str, str]:
-    """Return the note for ``save(path, metadata=...)`` that tells `load_matgl` how a model was trained."""
+    """Return the metadata for ``save(path, metadata=...)`` by which `load_matgl` knows a model's convention."""
     return {_KEY: aggregation}
 
 
@@ -100,7 +100,7 @@ def _load(model: str | Path) -> Any:
 
 
 def _noted(model: str | Path) -> Any:
-    """Return what a file that was saved with `metadata` says, else None."""
+    """Return the aggregation in the `metadata` of a file, None without any."""
     path = Path(model) / "model.json"
     note = json.loads(path.read_text()).get("metadata") if path.is_file() else None
     return note.get(_KEY) if isinstance(note, dict) else None
@@ -111,8 +111,8 @@ def _network(loaded: Any) -> Any:
     return getattr(network, "model", network)
 
 
-def _proven(loaded: Any, layers: Sequence[Any], name: str) -> str:
-    """Return the aggregation that gives known values.
+def _detected(loaded: Any, layers: Sequence[Any], name: str) -> str:
+    """Return the aggregation that reproduces known values.
 
     Raises:
         ValueError: if neither does.
@@ -129,9 +129,9 @@ def _proven(loaded: Any, layers: Sequence[Any], name: str) -> str:
     if not errors[best] <= tolerance < max(errors.values()):
         what = "energies" if known is _KNOWN_ENERGIES else "band gaps"
         raise InputError(
-            f"nothing tells how {name} was trained: known {what} of {', '.join(known)} are missed by "
-            f"{errors['source']:.2f} eV as matgl from 3.0 on reads it and by {errors['target']:.2f} eV as before; say "
-            "aggregation='source' if it was trained with matgl 3.0 or later, 'target' if before"
+            f"the convention of {name} cannot be detected: known {what} of {', '.join(known)} are missed by "
+            f"{errors['source']:.2f} eV with that of matgl from 3.0 on and by {errors['target']:.2f} eV with the older "
+            "one; give aggregation='source' if it was trained with matgl 3.0 or later, else 'target'"
         )
     return best
 
@@ -150,10 +150,10 @@ def _largest_error(loaded: Any, known: dict[str, float]) -> float:
 
 
 def _check_other(loaded: Any, name: str, aggregation: str) -> None:
-    """Refuse a TensorNet or another network whose training is not known: nothing of before matgl 3.0 can be restored.
+    """Refuse a TensorNet or another network of unknown training: older ones than matgl 3.0 cannot be restored.
 
     Raises:
-        ValueError: if it is a potential that misses known energies, or ``aggregation`` does not say how it was trained.
+        ValueError: if it is a potential that misses known energies, or a property model without an ``aggregation``.
     """
     if aggregation == "source" or _noted(name) == "source":
         return
@@ -163,15 +163,15 @@ def _check_other(loaded: Any, name: str, aggregation: str) -> None:
             return
         found = f"it misses the energies of {', '.join(_KNOWN_ENERGIES)} by up to {error:.2f} eV/atom"
     else:
-        found = "there are no values to prove it by"
+        found = "there are no known values to compare with"
     raise InputError(
-        f"nothing tells if the {type(_network(loaded)).__name__} {name} was trained with matgl 3.0 or later ({found}); "
-        "if it was, say aggregation='source'; older ones cannot be restored"
+        f"the {type(_network(loaded)).__name__} {name} may be older than matgl 3.0 ({found}); give "
+        "aggregation='source' if it was trained with matgl 3.0 or later; older ones cannot be restored"
     )
 
 
 def _set_aggregation(layers: Sequence[Any], aggregation: str) -> None:
-    """Let layers add messages up at the source or at the target of each edge."""
+    """Set whether layers sum messages at the source or at the target of each edge."""
     for layer in layers:
         layer.__class__ = _classes()[type(layer).__name__, aggregation]
 

@@ -1,4 +1,4 @@
-"""Graphs of matgl: from a structure to a graph, and from graphs to a model's numbers."""
+"""Graphs of matgl: construction from structures, and evaluation by a model."""
 
 import copy
 from typing import TYPE_CHECKING, Any
@@ -47,10 +47,10 @@ def graph_of(atoms: "Atoms", network: Any, precision: str = "float32") -> tuple[
 
 
 def evaluate_graphs(model: Any, graphs: list[Any], device: str, forces: bool = False, state: int = 0) -> list[Any]:
-    """Return what a model says of graphs.
+    """Return the predictions of a model for graphs.
 
-    That is for a potential the total energy in eV, with ``forces`` a triple with forces in eV/Å and stress in eV/Å^3,
-    and for a property model its outputs (k,).
+    For a potential they are the total energy in eV, with ``forces`` a triple with forces in eV/Å and stress in eV/Å^3;
+    for a property model its outputs (k,).
     """
     import torch
     from torch_geometric.data import Batch
@@ -96,7 +96,7 @@ def _potential(model: Any, batch: Any, lattices: Any, forces: bool) -> list[Any]
 
 
 def _with_forces(model: Any, forces: bool) -> Any:
-    """Return a model that shares everything with the given one but what it is asked for: threads share models."""
+    """Return a shallow copy of a model with other outputs, since threads use one model."""
     twin = copy.copy(model)
     twin.calc_forces = twin.calc_stresses = forces
     twin.calc_hessian = False

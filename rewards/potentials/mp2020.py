@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
-_LONGEST_O_O = 1.6  # Å; pymatgen calls oxygen of a peroxide what is closer than 1.05 * 1.49
+_MAX_O_O = 1.6  # Å; pymatgen calls oxygen of a peroxide what is closer than 1.05 * 1.49
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def corrections(
     The settings are those of `MPRelaxSet`: a Hubbard U for eight transition metals in oxides and fluorides. Distances
     decide between oxide, peroxide, superoxide and ozonide, and between sulfide and sulfate. All else depends on the
     composition, and is computed once for each (Wang et al., Sci. Rep. 11, 15496 (2021)). Among equally electronegative
-    elements, such as Si and Re, pymatgen asks which comes last; here it is the last by symbol, as in its sorted
-    structures, whatever the order of the atoms.
+    elements, such as Si and Re, pymatgen takes the one that comes last; here it is the last by symbol, as in its
+    sorted structures, whatever the order of the atoms.
 
     Args:
         structures: B periodic structures, ASE atoms or pymatgen structures without disorder.
@@ -118,7 +118,7 @@ def _correction(structure: "Atoms | Structure") -> float:
     formula = tuple(sorted((SYMBOLS[z], int(counts[z]) // divisor) for z in present))
     symbols = [symbol for symbol, _ in formula]
     oxide = "oxide"
-    if "O" in symbols and _has_pair(positions[numbers == ATOMIC_NUMBER["O"]], cell, _LONGEST_O_O):
+    if "O" in symbols and _has_pair(positions[numbers == ATOMIC_NUMBER["O"]], cell, _MAX_O_O):
         oxide = oxide_type(_as_structure(structure))
     sulfide = sulfide_type(_as_structure(structure)) if may_be_sulfate(symbols) else "sulfide"
     return divisor * _formula_correction(formula, oxide, sulfide)
@@ -139,14 +139,14 @@ def _formula_correction(formula: tuple[tuple[str, int], ...], oxide: str, sulfid
 
 @cache
 def scheme() -> Any:
-    """Return pymatgen's corrections, which do not ask for pseudopotentials."""
+    """Return pymatgen's corrections, without its check of pseudopotentials."""
     from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 
     return MaterialsProject2020Compatibility(check_potcar=False)
 
 
 def _oxidation_states(formula: tuple[tuple[str, int], ...]) -> dict[str, float]:
-    """Return the first of pymatgen's `oxi_state_guesses`, which computes the same for each compound anew."""
+    """Return the first of pymatgen's `oxi_state_guesses`, with intermediate results cached across compounds."""
     if sum(amount for _, amount in formula) > 20 or _guessed_anions().isdisjoint(symbol for symbol, _ in formula):
         return {}  # too many for pymatgen, or not looked at
     best, guess = -1.0, tuple[tuple[int, float], ...]()

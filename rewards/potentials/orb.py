@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crystal_env.errors import InputError, MissingFileError, MissingPackageError
+from rewards.arguments import whole_number
 from rewards.potentials.batching import GraphModel, checked_edges, run_in_batches
 from rewards.potentials.interface import PBE, Energies, Forces, as_energies, as_forces, name_of_file
 
@@ -26,8 +27,8 @@ class OrbPotential:
     """A model of orb-models: orb-v2, the paper's, or any of orb-v3. Loaded with the first call, once per process.
 
     Those trained on MPtrj and Alexandria (orb-v2, orb-v3-…-mpa) have the scale `PBE`; those trained on other data have
-    their own (``"OMat24"``, ``"OMol25"``, with dispersion ``"PBE-D3"``), for which the Materials Project's corrections
-    are not meant. Models with 20 neighbours (orb-v2, orb-v3-…-20-…) pick among equally near ones by rounding, so that
+    their own (``"OMat24"``, ``"OMol25"``, with dispersion ``"PBE-D3"``), to which the Materials Project's corrections
+    do not apply. Models with 20 neighbours (orb-v2, orb-v3-…-20-…) pick among equally near ones by rounding, so that
     an energy depends on the choice of the cell (some meV/atom with random weights); those with ``inf`` do not.
 
     Args:
@@ -60,8 +61,9 @@ class OrbPotential:
             )
         if self.precision not in _PRECISIONS:
             raise InputError(f"precision must be one of {_PRECISIONS}, got {self.precision!r}")
-        if self.max_edges < 1:
-            raise InputError(f"max_edges must be positive, got {self.max_edges}")
+        whole_number("max_edges", self.max_edges, least=1)
+        if self.graph_workers is not None:
+            whole_number("graph_workers", self.graph_workers, least=0)
 
     @property
     def name(self) -> str:

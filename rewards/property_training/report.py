@@ -1,4 +1,4 @@
-"""What comes out of the training of a property model: errors, predictions and a parity plot."""
+"""Results of training a property model: errors, predictions and a parity plot."""
 
 import csv
 from pathlib import Path

@@ -17,6 +17,7 @@ from tyro.conf import UseAppendAction
 
 from crystal_env.errors import InputError, MissingPackageError
 from crystal_env.files import atomic_write
+from rewards.arguments import finite_number, whole_number
 from rewards.potentials.batching import library_defaults
 from rewards.property_training.data import PropertyData, load_property_data, split
 
@@ -26,22 +27,22 @@ class PropertyConfig:
     """Settings of `train_property`; the defaults are those of the paper's appendix D.
 
     Attributes:
-        run: folder of the run: model, log, checkpoint, predictions and parity plot.
+        run: Folder of the run: model, log, checkpoint, predictions and parity plot.
         structures: CSV files with a column ``cif``.
-        target: name of a column with a target; several times for several outputs, such as the six components of a
+        target: Name of a column with a target; several times for several outputs, such as the six components of a
             tensor in the order xx, yy, zz, yz, xz, xy.
         targets_file: CSV file with the targets, by default the files of structures.
-        key: column that joins the two.
-        low: lowest value of a target; rows below are left out.
-        high: highest value of a target; rows above are left out.
-        epochs: passes over the training set.
-        batch_size: structures of one step.
-        learning_rate: of Adam; it falls to a hundredth along a cosine.
-        patience: epochs without a lower validation error after which training ends.
-        split: shares of training, validation and test.
-        seed: of the split, the weights and the order of the batches.
-        device: a torch device.
-        resume: go on with an interrupted run.
+        key: Column that joins the two.
+        low: Lowest value of a target; rows below are left out.
+        high: Highest value of a target; rows above are left out.
+        epochs: Passes over the training set.
+        batch_size: Structures of one step.
+        learning_rate: Peak Adam learning rate; it falls to a hundredth along a cosine.
+        patience: Epochs without a lower validation error after which training ends.
+        split: Proportions of training, validation and test.
+        seed: Seed of the split, the weights and the order of the batches.
+        device: Torch device.
+        resume: Resume an interrupted run.
     """
 
     run: Path
@@ -63,9 +64,9 @@ class PropertyConfig:
     def __post_init__(self) -> None:
         if not self.target:
             raise InputError("target must name at least one column")
-        for name in ("epochs", "batch_size", "learning_rate", "patience"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+        finite_number("learning_rate", self.learning_rate, above=0)
+        for name in ("epochs", "batch_size", "patience"):
+            whole_number(name, getattr(self, name), least=1)
         if not self.low < self.high:
             raise InputError(f"low must be below high = {self.high}, got {self.low}")
 
@@ -76,17 +77,17 @@ def train_property(config: PropertyConfig) -> Path:
     The loss is L1 of standardised targets. The folder ``model`` is one that `rewards.Property`, `rewards.DielectricFoM`
     and matgl itself load. ``test.json`` holds the errors on the test set, beside those of the training mean as the
     trivial prediction; ``predictions.csv`` all of them; ``parity.png`` a picture (as Fig. S4 of the paper). An
-    interrupted run goes on with ``resume``, to the same weights as without the interruption.
+    interrupted run resumes with ``resume``, to the same weights as without the interruption.
 
     Raises:
-        ValueError: if the run exists already, cannot be resumed, or the data are not what the settings say.
+        ValueError: if the run exists already, cannot be resumed, or the data do not fit the settings.
         ImportError: if matgl is not installed.
     """
     checkpoint = config.run / "checkpoint.pt"
     if config.resume and not checkpoint.is_file():
         raise InputError(f"run {config.run} has no checkpoint to resume from")
     if not config.resume and (config.run / "log.csv").exists():
-        raise InputError(f"run {config.run} exists already: say --resume to go on, or give another folder")
+        raise InputError(f"run {config.run} exists already: give --resume to resume it, or another folder")
     data = load_property_data(
         config.structures, config.target, config.targets_file, config.key, config.low, config.high
     )
@@ -284,4 +285,4 @@ def main(args: list[str] | None = None) -> None:
             tyro.cli(PropertyConfig, prog="crystalgen property train", args=args[1:], config=(OmitArgPrefixes,))
         )
     except KeyboardInterrupt:
-        raise SystemExit("interrupted: the same command with --resume goes on from here") from None
+        raise SystemExit("interrupted: the same command with --resume resumes from here") from None

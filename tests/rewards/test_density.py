@@ -21,7 +21,7 @@ def test_densities_are_pymatgens():
     np.testing.assert_allclose(Density()(crystals).terms["density"], expected, rtol=1e-6)
 
 
-def test_reward_is_the_distance_to_the_target_and_success_within_the_tolerance():
+def test_reward_is_minus_the_distance_to_the_target():
     crystals = batch(SALT.format(5.64), SALT.format(6.5), CORUNDUM)
     result = Density(target=2.2, tolerance=0.1, clip=1.5)(crystals)
     away = np.abs(result.terms["density"] - 2.2)

@@ -61,9 +61,7 @@ def test_depth_below_the_hull_is_accepted_up_to_a_limit(pair_potential, pair_hul
         EnergyAboveHull(pair_potential, pair_hull, max_depth=0)
 
 
-def test_screened_unknown_and_failing_crystals_get_the_floor_a_reason_and_finite_terms(
-    reward, pair_potential, crystals
-):
+def test_screened_and_failing_crystals_get_the_floor_and_a_reason(reward, pair_potential, crystals):
     bad = [Crystal.from_string(string) for string in (DENSE, LITHIUM, GOLD)]
     result = reward([bad[0], *crystals, bad[1], bad[2]])
     alone = reward(crystals)

@@ -32,7 +32,7 @@ def test_a_property_is_what_the_model_says_of_the_primitive_cell(crystals):
 
 
 @pytest.mark.parametrize("broken", [without_iron, lambda atoms: np.where(sizes(atoms) == 1, np.nan, sizes(atoms))])
-def test_a_crystal_that_breaks_the_model_gets_the_floor_and_harms_no_other(crystals, broken):
+def test_a_crystal_that_breaks_the_model_gets_the_floor(crystals, broken):
     result = Property(broken, floor=-3)(crystals)
     np.testing.assert_array_equal(result.total, [2, 5, 4, 11, -3])
     assert [failure is None for failure in result.failures] == [True] * 4 + [False]

@@ -69,7 +69,7 @@ def test_a_combination_succeeds_where_all_parts_do(crystals):
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS)
-def test_a_part_that_fails_gives_the_floor_and_its_name_and_harms_no_other(combination, crystals):
+def test_a_part_that_fails_gives_the_floor_and_its_name(combination, crystals):
     alone = combination({"x": volume, "y": lambda crystals: np.ones(len(crystals))}, floor=-3.0)(crystals)
     for part, row, reason in ((no_iron, 4, "y: RuntimeError: rust"), (not_a_number, 2, "y: the reward is nan")):
         result = combination({"x": volume, "y": part}, floor=-3.0)(crystals)
@@ -106,7 +106,7 @@ class Costly:
         return RewardResult(volume(crystals), {"volume": volume(crystals)}, np.full(len(crystals), None, object))
 
 
-def test_behind_a_gate_only_what_passes_is_asked_and_scored_as_without(crystals):
+def test_behind_a_gate_only_what_passes_is_scored(crystals):
     costly, condition = Costly(), Density(target=5.0, tolerance=1.0)
     result = Gate(condition, costly, floor=-2.0)(crystals)
     passed = condition(crystals).success()

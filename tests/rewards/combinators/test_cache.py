@@ -53,7 +53,7 @@ def wurtzite(a: float = 3.25, z: float = 0.382) -> Crystal:
     return Crystal.from_string(f"186-b-Zn-1/3-2/3-0-b-O-1/3-2/3-{z}-X-{a}-{a}-5.21-90-90-120")
 
 
-def test_crystals_are_scored_once_and_remembered_with_terms_and_failures(crystals):
+def test_crystals_are_scored_once_with_terms_and_failures(crystals):
     reward = Volume()
     cached = Cached(reward)
     for _ in range(3):
@@ -90,7 +90,7 @@ def test_other_settings_miss_with_exact_keys(crystals):
 
 
 @pytest.mark.parametrize("other", [wurtzite(z=0.3822), wurtzite(a=3.2505), wurtzite(a=3.2495, z=0.3818)])
-def test_crystals_that_differ_by_more_than_the_rounding_never_share_a_key(other):
+def test_crystals_beyond_the_rounding_have_different_keys(other):
     assert canonical_key(other) != canonical_key(wurtzite())
 
 
@@ -104,7 +104,7 @@ def test_keys_agree_exactly_where_rounded_coordinates_do():
     assert len(set(coarse)) == 1
 
 
-def test_lengths_are_rounded_to_a_share_and_angles_to_as_many_radians():
+def test_lengths_are_rounded_relatively_and_angles_in_radians():
     def key(a=5.0, alpha=80.0):
         return canonical_key(Crystal.from_string(f"2-a-Na-0-0-0-X-{a}-6-7-{alpha}-85-88"), lengths=0.01)
 
@@ -112,7 +112,7 @@ def test_lengths_are_rounded_to_a_share_and_angles_to_as_many_radians():
     assert len({key(), key(a=5.06), key(a=4.94), key(alpha=80.6), key(alpha=79.4)}) == 5
 
 
-def test_coordinates_just_below_a_lattice_vector_are_those_just_above_it():
+def test_coordinates_just_below_a_lattice_vector_wrap():
     def key(x):
         return canonical_key(Crystal.from_string(f"1-a-Na-0-0-0-a-Cl-{x}-0.3-0.6-X-4-5-6-80-85-88"))
 
@@ -139,7 +139,7 @@ def test_absurd_cells_have_keys_at_once():
     assert time.perf_counter() - start < 1
 
 
-def test_what_the_reward_raises_is_not_remembered_and_what_it_reports_is(crystals):
+def test_failures_are_cached_and_exceptions_are_not(crystals):
     reward = Volume()
     cached = Cached(reward, floor=-1.0)
     batch = CrystalBatch.concatenate([crystals[4:], gold().to_batch()])
@@ -166,7 +166,7 @@ def test_crystal_not_seen_for_longest_is_forgotten(crystals):
     assert_equal(cached(crystals), Volume()(crystals))  # more than it can hold
 
 
-def test_exactly_equal_crystals_are_found_without_their_canonical_form(crystals, monkeypatch):
+def test_equal_crystals_are_found_without_a_canonical_form(crystals, monkeypatch):
     cached = Cached(Volume())
     cached(crystals)
     monkeypatch.setattr(Crystal, "canonical", None)
@@ -175,7 +175,7 @@ def test_exactly_equal_crystals_are_found_without_their_canonical_form(crystals,
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda cached: pickle.loads(pickle.dumps(cached))])
-def test_copy_keeps_what_is_known_and_goes_on_alone(tmp_path, crystals, duplicate):
+def test_copy_keeps_the_cache_and_is_independent(tmp_path, crystals, duplicate):
     cached = Cached(Validity(), path=tmp_path / "cache.sqlite", name="validity")
     cached(crystals[:3])
     other = duplicate(cached)
@@ -186,7 +186,7 @@ def test_copy_keeps_what_is_known_and_goes_on_alone(tmp_path, crystals, duplicat
     cached.close()
 
 
-def test_file_answers_in_another_program(tmp_path, crystals):
+def test_file_is_read_by_another_program(tmp_path, crystals):
     path = tmp_path / "cache.sqlite"
     first = Cached(Volume(), path=path, name="volume")
     expected = first(crystals)
@@ -311,5 +311,5 @@ def test_wrong_arguments_are_value_errors(tmp_path):
         Cached(Volume(), size=0)
     with pytest.raises(ValueError, match="key must be one of"):
         Cached(Volume(), key="formula")
-    with pytest.raises(ValueError, match="name must say"):
+    with pytest.raises(ValueError, match="name must be given with path"):
         Cached(Volume(), path=tmp_path / "cache.sqlite")

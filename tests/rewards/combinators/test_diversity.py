@@ -120,7 +120,7 @@ def test_memory_is_bounded_and_the_oldest_is_forgotten_first():
 
 
 @pytest.mark.parametrize("bucket", ["formula", "template", "structure"])
-def test_a_restored_memory_goes_on_as_the_one_saved(bucket):
+def test_a_restored_memory_resumes_where_it_was_saved(bucket):
     reward = Diversity(ones, bucket)
     reward(batch(*[ONE] * 4, OTHER))
     restored = Diversity(ones, bucket)

@@ -29,7 +29,7 @@ def gold() -> CrystalBatch:
     return Crystal.from_string("225-a-Au-0-0-0-X-4.08-4.08-4.08-90-90-90").to_batch()
 
 
-def test_everything_asked_is_counted(crystals):
+def test_every_query_is_counted(crystals):
     meter = Metered(sites)
     result = meter(crystals)
     meter(crystals[1:3])
@@ -53,7 +53,7 @@ def test_distinct_crystals_are_counted_only_on_request(crystals):
     assert meter.distinct is None
 
 
-def test_batch_that_raises_is_counted_once_in_calls_and_each_time_in_batches(crystals, gold):
+def test_batch_that_raises_counts_once_in_calls(crystals, gold):
     meter = Metered(sites, floor=-3.0)
     with pytest.warns(RuntimeWarning, match="gold"):
         result = meter(CrystalBatch.concatenate([crystals[:2], gold]))
@@ -108,7 +108,7 @@ def test_scorer_gives_the_same_whether_the_budget_raises_or_not(crystals):
         assert raising(crystals).total.tolist() == quiet(crystals).total.tolist() == [2, 3, -10, -10, -10]
 
 
-def test_state_goes_on_where_it_was_saved(crystals):
+def test_state_resumes_where_it_was_saved(crystals):
     meter = Metered(sites, budget=6)
     meter(crystals)
     again = Metered(sites, budget=6)

@@ -78,7 +78,7 @@ TRANSFORMS = [
 
 
 @pytest.mark.parametrize(("transform", "floor"), TRANSFORMS)
-def test_a_crystal_that_cannot_be_scored_gets_the_floor_and_not_a_transformed_number(transform, floor):
+def test_a_failed_crystal_gets_the_floor_untransformed(transform, floor):
     result = transform(iron(0.5, 2.87))
     assert result.terms["density"][0] == 0  # from which each of these transforms would make its best
     assert result.total[0] == floor

@@ -7,7 +7,7 @@ from rewards.hull.file_format import Provenance, read_hull, shipped_hulls, write
 from rewards.potentials import load_potential
 
 
-def test_file_gives_back_what_was_written(tmp_path):
+def test_file_round_trip_is_exact(tmp_path):
     path = tmp_path / "hull.npz"
     provenance = Provenance("model", "none", "two files", 3, "2026-01-01", {"numpy": "2"}, scale="PBE")
     write_hull(path, ["Na", "ClNa"], np.array([-1.23456789, 0.5]), provenance)

@@ -6,7 +6,7 @@ from rewards.hull.formulas import as_compositions, parse_formula, reduced_formul
 
 
 @pytest.mark.parametrize("formula", ["NaN", "SrTiO3", "Na2Cl2", "C60", "UO2", "H10La", "NiO", "Fe3Mn2Si3O12"])
-def test_formula_is_read_as_pymatgen_reads_it_and_written_in_reduced_form(formula):
+def test_formula_is_parsed_as_by_pymatgen_and_reduced(formula):
     counts = parse_formula(formula)
     expected = Composition(formula)
     assert {z: int(counts[z]) for z in np.flatnonzero(counts)} == {e.Z: int(n) for e, n in expected.items()}

@@ -64,9 +64,7 @@ def test_hull_of_own_energies_agrees_with_the_official_labels(model, table, comp
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_raw_energies_on_the_corrected_hull_are_refused_and_would_agree_on_three_fifths(
-    model, table, compositions, dft
-):
+def test_raw_energies_on_the_corrected_hull_are_refused(model, table, compositions, dft):
     with pytest.raises(ValueError, match=rf"'{model}\+MP2020'"):
         dft.check_scale(Known(model, "PBE"))
     energies = table[f"{model}_energy"].to_numpy()

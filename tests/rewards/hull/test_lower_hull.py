@@ -46,7 +46,7 @@ def test_without_compounds_the_hull_is_the_plane_of_the_elements():
     assert lowest_energies(np.array([[0.2, 0.3, 0.5]]), np.zeros((1, 3, 0)), np.zeros((1, 0))).tolist() == [0]
 
 
-def test_problems_do_not_depend_on_what_is_solved_beside_them_nor_on_filling():
+def test_solutions_depend_neither_on_the_batch_nor_on_padding():
     rng = np.random.default_rng(0)
     points, phases = rng.dirichlet(np.ones(3), 20), rng.dirichlet(np.ones(3), (20, 12)).transpose(0, 2, 1)
     formation = -rng.random((20, 12))

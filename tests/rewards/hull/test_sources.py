@@ -97,7 +97,7 @@ def test_every_layout_and_compression_gives_the_same_entries(layout, name, entri
     assert_same(list(read_entries(tmp_path / name)), entries, [entry.energy for entry in entries])
 
 
-def test_numbers_that_are_none_for_the_standard_are_read_at_every_size_of_blocks(monkeypatch, tmp_path):
+def test_non_standard_numbers_are_read_at_every_block_size(monkeypatch, tmp_path):
     item = {"energy": -1.5, "correction": -0.5, "composition": {"Na": 1, "N": 1}, "data": {"formula": "NaN", "x": None}}
     (tmp_path / "a.json").write_text(json.dumps([item] * 2).replace("null", "[NaN,-Infinity, Infinity, 1.25]"))
     for block in (1, 7, 1000):
@@ -190,7 +190,7 @@ def elements(tmp_path):
     return path
 
 
-def test_formation_energies_become_total_energies_on_the_elements_scale(elements, tmp_path):
+def test_formation_energies_become_total_energies(elements, tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("id,formula,formation_energy_per_atom\n1,NaCl,-2.0\n2,Na(NaCl2)2,0.1\n3,Na,0\n4,NaCl3,\n")
     found = list(read_formation_energies(path, elements))

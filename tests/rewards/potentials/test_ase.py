@@ -35,7 +35,7 @@ def test_energies_forces_and_stress_are_the_calculators(calculator):
     assert ASEPotential(calculator).name == "EMT"
 
 
-def test_several_processes_give_the_same_in_order_and_a_failure_stays_alone():
+def test_several_processes_give_the_same_in_order():
     atoms = metals(4)
     atoms[5] = bulk("Fe")  # which effective medium theory does not know
     here, there = (ASEPotential("ase.calculators.emt:EMT", n_jobs=n).energies(atoms) for n in (1, 2))

@@ -89,7 +89,7 @@ def test_energy_is_that_of_the_given_cell(potential, crystals):
         assert per_atom[0] == pytest.approx(per_atom[1], abs=1e-4)
 
 
-def test_structures_that_cannot_be_evaluated_get_a_reason_and_harm_no_other(potential, crystals, exploding):
+def test_structures_that_cannot_be_evaluated_get_a_reason(potential, crystals, exploding):
     good = crystals.to_atoms()
     flat = Atoms("Cu", cell=np.zeros((3, 3)), pbc=True)
     heavy = Atoms("Am", cell=np.eye(3) * 4, pbc=True)
@@ -106,7 +106,7 @@ def test_structures_that_cannot_be_evaluated_get_a_reason_and_harm_no_other(pote
     assert all(energies.failures[bad])
 
 
-def test_model_that_raises_on_a_batch_is_asked_again_one_by_one(potential, crystals, monkeypatch):
+def test_model_that_raises_on_a_batch_runs_one_by_one(potential, crystals, monkeypatch):
     atoms = crystals.to_atoms()
     expected = potential.energies(atoms).total
     model = rewards.potentials.chgnet._load_model("cpu")
@@ -134,7 +134,7 @@ def test_model_that_gives_nan_is_a_failure(potential, crystals, monkeypatch):
     )
 
 
-def test_settings_and_random_states_of_the_libraries_are_left_as_found(potential, crystals):
+def test_library_settings_and_random_states_are_unchanged(potential, crystals):
     atoms = crystals.to_atoms()
     rewards.potentials.chgnet._load_model.cache_clear()
     torch.set_default_dtype(torch.float64)
@@ -165,9 +165,7 @@ def test_a_model_that_was_loaded_in_inference_mode_has_forces(potential, crystal
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def test_nothing_is_written_to_the_working_folder_and_nothing_is_printed(
-    potential, crystals, exploding, tmp_path, monkeypatch, capfd
-):
+def test_nothing_is_written_or_printed(potential, crystals, exploding, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     rewards.potentials.chgnet._load_model.cache_clear()
     potential.energies([exploding, *crystals.to_atoms()])
@@ -208,7 +206,7 @@ def test_graphs_built_in_processes_give_the_same_energies(crystals, exploding):
     assert list(there.failures) == list(here.failures)
 
 
-def test_a_bar_is_shown_for_long_lists_only_if_asked_for(crystals, capfd):
+def test_a_bar_is_shown_for_long_lists_on_request(crystals, capfd):
     iron = crystals[[4]].to_atoms() * 256
     CHGNetPotential(progress=True).energies(iron)
     assert "256/256" in capfd.readouterr().err
@@ -218,5 +216,5 @@ def test_a_bar_is_shown_for_long_lists_only_if_asked_for(crystals, capfd):
 
 
 def test_a_batch_of_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"^max_edges must be positive, got 0"):
+    with pytest.raises(ValueError, match=r"^max_edges must be a whole number of at least 1, got 0"):
         CHGNetPotential(max_edges=0)

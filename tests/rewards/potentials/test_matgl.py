@@ -43,7 +43,7 @@ def test_old_gap_model_gives_the_known_gaps(models_folder):
     assert values[:, 0] == pytest.approx([5.03, 6.61], abs=0.01)
 
 
-def test_old_files_read_the_new_way_are_nonsense_which_is_why_they_are_proven(models_folder):
+def test_old_files_with_the_new_convention_predict_nonsense(models_folder):
     new = MatglPotential(models_folder / "M3GNet-MP-2021.2.8-PES", aggregation="source").energies([KNOWN["NaCl"]])
     assert new.total[0] / 2 == pytest.approx(-1.30, abs=0.05)
 
@@ -71,8 +71,8 @@ def test_messages_at_the_target_are_a_loop_over_edges():
         torch.testing.assert_close(found[i], torch.stack(messages).sum(0))
 
 
-def test_a_model_that_nothing_proves_is_refused_until_told(random_models, atoms):
-    with pytest.raises(ValueError, match=r"nothing tells how .*unknown was trained.*aggregation='source'"):
+def test_a_model_of_unknown_training_needs_the_argument(random_models, atoms):
+    with pytest.raises(ValueError, match=r"the convention of .*unknown cannot be detected.*aggregation='source'"):
         MatglPotential(random_models / "unknown").energies(atoms)
     told = MatglPotential(random_models / "unknown", aggregation="source").energies(atoms)
     noted = MatglPotential(random_models / "pes").energies(atoms)
@@ -81,13 +81,15 @@ def test_a_model_that_nothing_proves_is_refused_until_told(random_models, atoms)
     assert np.abs(other.total - noted.total).max() > 1e-3
 
 
-def test_another_network_that_nothing_proves_is_refused_until_told(tmp_path, atoms):
+def test_another_network_of_unknown_training_needs_it_too(tmp_path, atoms):
     from matgl.apps.pes import Potential
     from matgl.config import DEFAULT_ELEMENTS
     from matgl.models import TensorNet
 
     Potential(TensorNet(element_types=DEFAULT_ELEMENTS, is_intensive=False)).save(tmp_path)
-    with pytest.raises(ValueError, match=r"nothing tells if the TensorNet .* misses the energies of NaCl, MgO, CaF2"):
+    with pytest.raises(
+        ValueError, match=r"the TensorNet .* may be older than matgl 3.0 .* misses the energies of NaCl, MgO, CaF2"
+    ):
         MatglPotential(tmp_path).energies(atoms)
     told = MatglPotential(tmp_path, aggregation="source").energies(atoms)
     assert list(told.failures) == [None] * len(atoms)
@@ -95,7 +97,7 @@ def test_another_network_that_nothing_proves_is_refused_until_told(tmp_path, ato
         MatglPotential(tmp_path, aggregation="target").energies(atoms)
 
 
-def test_energies_forces_and_stress_are_those_of_matgls_own_calculator_one_by_one(random_models, atoms):
+def test_results_are_those_of_the_calculator_of_matgl(random_models, atoms):
     from matgl.ext.ase import PESCalculator
 
     found = MatglPotential(random_models / "pes").forces(atoms)

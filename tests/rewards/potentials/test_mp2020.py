@@ -130,7 +130,7 @@ def test_corrections_follow_cell_and_order_of_atoms():
     assert corrections([silicide])[0][0] == pytest.approx(0.071)
 
 
-def test_structure_that_breaks_pymatgen_has_a_reason_and_harms_no_other():
+def test_structure_that_breaks_pymatgen_has_a_reason():
     broken = AseAtomsAdaptor.get_atoms(MAGNESIA)
     broken.positions[:] = np.nan
     dummy = AseAtomsAdaptor.get_atoms(SALT)
@@ -195,7 +195,7 @@ def test_corrected_potential_survives_copies_and_pickles(inner):
         assert hasattr(other, "forces") == hasattr(inner, "forces")
 
 
-def test_energies_that_are_corrected_already_or_on_another_scale_are_value_errors():
+def test_corrected_energies_and_other_scales_are_value_errors():
     with pytest.raises(ValueError, match="'chgnet' has 'MP2020': it would be corrected twice"):
         Corrected(Raw("chgnet", "MP2020"))
     with pytest.raises(ValueError, match="is on another scale"):

@@ -27,7 +27,7 @@ def atoms(crystals):
     return found
 
 
-def test_energies_forces_and_stress_are_those_of_orbs_own_calculator_one_by_one(potential, atoms):
+def test_results_are_those_of_the_calculator_of_orb(potential, atoms):
     from orb_models.forcefield.calculator import ORBCalculator
 
     energies, found = potential.energies(atoms), potential.forces(atoms)

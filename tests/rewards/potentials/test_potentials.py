@@ -34,7 +34,7 @@ def test_options_reach_the_potential():
     assert load_potential("chgnet", device="cuda").device == "cuda"
 
 
-def test_raw_energies_get_corrections_on_request_and_corrected_ones_do_not_get_them_twice():
+def test_energies_are_corrected_on_request_and_never_twice():
     corrected = load_potential("orb-v2+MP2020")
     assert (corrected.name, corrected.scale) == ("orb-v2+MP2020", MP2020)
     with pytest.raises(ValueError, match="chgnet"):

@@ -38,7 +38,7 @@ def config(table, tmp_path):
     return PropertyConfig(tmp_path / "run", (table,), ("a",), **options)
 
 
-def test_rows_without_a_target_or_out_of_range_are_left_out_and_counted(table):
+def test_rows_without_a_target_or_out_of_range_are_left_out(table):
     data = load_property_data([table], ["a", "twice"], low=0, high=100)
     assert data.targets.shape == (22, 2)
     assert data.left_out == {"no structure": 0, "no target": 1, "outside the range": 1}
@@ -57,7 +57,7 @@ def test_targets_of_another_file_are_joined_by_name(table, tmp_path):
         load_property_data([table], ["length"], other)
 
 
-def test_split_is_a_partition_in_the_asked_shares():
+def test_split_is_a_partition_in_the_given_proportions():
     parts = split(100, (8, 1, 1), seed=3)
     assert [len(part) for part in parts] == [80, 10, 10]
     assert sorted(np.concatenate(parts)) == list(range(100))
@@ -66,7 +66,7 @@ def test_split_is_a_partition_in_the_asked_shares():
         split(3, (8, 1, 1), seed=0)
 
 
-def test_a_model_learns_is_saved_with_its_errors_and_predicts_the_same_as_a_reward(config, table):
+def test_a_model_learns_and_predicts_the_same_as_a_reward(config, table):
     folder = train_property(config)
     rows = list(csv.DictReader((config.run / "predictions.csv").open()))
     errors = json.loads((config.run / "test.json").read_text())
@@ -81,7 +81,7 @@ def test_a_model_learns_is_saved_with_its_errors_and_predicts_the_same_as_a_rewa
     np.testing.assert_allclose(result.total, [float(row["predicted_a"]) for row in rows], atol=1e-3)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(config, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_weights(config, monkeypatch):
     straight = train_property(config)
     halted = replace(config, run=config.run.with_name("halted"))
     monkeypatch.setattr("rewards.property_training.train._Trainer._keep", _interrupted_after(4))
@@ -120,15 +120,15 @@ def _salt(a):
     return Crystal.from_string(f"225-a-Na-0-0-0-b-Cl-1/2-1/2-1/2-X-{a}-{a}-{a}-90-90-90").to_structure()
 
 
-def test_a_run_is_not_overwritten_and_impossible_settings_are_named(config):
+def test_a_run_is_not_overwritten_and_settings_are_checked(config):
     with pytest.raises(ValueError, match="has no checkpoint to resume from"):
         train_property(replace(config, resume=True))
     config.run.mkdir()
     (config.run / "log.csv").write_text("epoch\n")
-    with pytest.raises(ValueError, match="exists already: say --resume"):
+    with pytest.raises(ValueError, match="exists already: give --resume"):
         train_property(config)
     for name, value in (("epochs", 0), ("batch_size", 0), ("learning_rate", -1.0), ("patience", 0)):
-        with pytest.raises(ValueError, match=f"^{name} must be positive"):
+        with pytest.raises(ValueError, match=f"^{name} must be a (finite|whole) number"):
             replace(config, **{name: value})
     with pytest.raises(ValueError, match=r"^low must be below high"):
         replace(config, low=200.0)

@@ -62,7 +62,7 @@ def test_a_structure_that_fails_on_the_way_stops_alone():
 
 
 @pytest.mark.parametrize("string", STRINGS)
-def test_projection_is_idempotent_keeps_symmetric_parts_and_is_orthogonal(string):
+def test_projection_is_idempotent_and_orthogonal(string):
     crystal = Crystal.from_string(string)
     projection, atoms = symmetry_projection(crystal), crystal.to_atoms()
     for rotation in projection.rotations:

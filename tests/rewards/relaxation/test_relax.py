@@ -43,7 +43,7 @@ def test_strained_rock_salt_relaxes_to_the_minimum_of_a_scan():
     assert [crystal.key() for crystal in relaxed] == [rock_salt(5).key()] * 2
 
 
-def test_every_free_number_is_at_its_minimum_and_the_space_group_is_kept():
+def test_free_numbers_reach_the_minimum_in_the_space_group():
     start = Crystal.from_string(WURTZITE)
     strained = dataclasses.replace(start, L=start.L * [1.04, 1.04, 0.97, 1, 1, 1])
     relaxed, failures = Relaxation(fmax=0.005)(strained.to_batch())
@@ -79,7 +79,7 @@ def test_forces_that_break_the_symmetry_do_not():
     assert (np.abs(relaxed.L[:, 0] - [3.9, 3.8]) > 0.01).all()
 
 
-def test_a_crystal_that_breaks_is_as_it_was_with_a_reason_and_harms_no_other():
+def test_a_crystal_that_breaks_is_unchanged_with_a_reason():
     americium = Crystal.from_string("229-a-Am-0-0-0-X-4-4-4-90-90-90")
     collapsed = rock_salt(1.0)
     crystals = CrystalBatch.from_crystals([americium, rock_salt(5.9), collapsed, copper(3.8)])
@@ -114,7 +114,7 @@ class CountingEMT(EMT):
         return super().calculate(*args, **kwargs)
 
 
-def test_any_ase_calculator_can_be_the_potential_and_equal_crystals_are_relaxed_once():
+def test_any_ase_calculator_relaxes_equal_crystals_once():
     lengths = np.linspace(3.5, 3.7, 21)
     scan = [atoms.get_potential_energy() for atoms in _with(EMT(), map(copper, lengths))]
     one, four = (CrystalBatch.from_crystals([copper(3.8)] * n) for n in (1, 4))
@@ -139,7 +139,7 @@ def test_no_crystals_are_relaxed_to_none():
     assert (len(relaxed), len(failures)) == (0, 0)
 
 
-def test_settings_of_the_libraries_are_left_as_found_and_nothing_is_printed(tmp_path, monkeypatch, capfd):
+def test_library_settings_are_unchanged_and_nothing_printed(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     crystals = CrystalBatch.from_crystals([rock_salt(6.0), Crystal.from_string("229-a-Am-0-0-0-X-4-4-4-90-90-90")])
     expected = Relaxation()(crystals).crystals.L

@@ -104,7 +104,7 @@ def test_killed_worker_is_replaced_and_everything_scored(tmp_path):
     assert list(result.failures) == [None] * 40
 
 
-def test_crystal_that_kills_its_workers_gets_the_floor_and_the_others_are_scored(tmp_path):
+def test_crystal_that_kills_its_workers_gets_the_floor(tmp_path):
     crystals = many(12, C=2, Au=5)
     with RayPool(make_sizes(tmp_path), workers=1, chunk_size=4, restarts=2, floor=-3.0) as pool:
         result = pool(crystals)
@@ -158,7 +158,7 @@ def test_closed_pool_starts_again(pool):
     assert not set(before) & set(pool.pids())
 
 
-def test_pool_goes_on_after_ray_was_stopped(pool):
+def test_pool_resumes_after_ray_was_stopped(pool):
     ray.shutdown()
     assert pool(many(3)).total.tolist() == many(3).L[:, 0].tolist()
 
