@@ -116,16 +116,7 @@ def resolve_reward(reward: Reward | str, kwargs: dict[str, Any] | None = None) -
         ValueError: if the string has another form, nothing of that name can be imported, it is not callable, or it
             does not take the arguments.
     """
-    if isinstance(reward, str):
-        module, colon, attribute = reward.partition(":")
-        if not (module and colon and attribute):
-            raise InputError(f"reward must be a callable or 'module:attribute', got {reward!r}")
-        try:
-            target = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise InputError(f"reward {reward!r} cannot be imported: {error}") from error
-    else:
-        target = reward
+    target = _imported(reward) if isinstance(reward, str) else reward
     if not callable(target):
         raise InputError(f"reward must be callable, got {target!r}")
     check_kwargs(kwargs)
@@ -136,6 +127,22 @@ def resolve_reward(reward: Reward | str, kwargs: dict[str, Any] | None = None) -
             raise InputError(f"reward must be callable, but instances of {reward!r} are not")
         return target
     return partial(target, **kwargs) if kwargs else target
+
+
+def _imported(name: str) -> Any:
+    """Return the attribute of ``"module:attribute"``; an error inside the module keeps its traceback."""
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute) or module.startswith("."):
+        raise InputError(f"reward must be a callable or 'module:attribute', got {name!r}")
+    try:
+        imported = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise InputError(f"reward {name!r} cannot be imported: {error}") from error
+    if not hasattr(imported, attribute):
+        raise InputError(f"reward {name!r} cannot be imported: module {module!r} has no attribute {attribute!r}")
+    return getattr(imported, attribute)
 
 
 def check_kwargs(kwargs: Any) -> None:

@@ -26,8 +26,8 @@ def crystals(random_crystal) -> CrystalBatch:
 
 
 @pytest.fixture(scope="session")
-def played() -> CrystalBatch:
-    """Crystals of all groups from random play, many of them triclinic and monoclinic with cells far from reduced."""
+def rollouts() -> CrystalBatch:
+    """Crystals of all groups from random rollouts, many of them oblique with cells far from reduced."""
     rng = np.random.default_rng(1)
     groups = np.concatenate([GROUPS, np.repeat(GROUPS[:15], 20)])
     return _stepped(groups, lambda masks, _: sample_masked(masks, rng))
@@ -46,7 +46,7 @@ def repeated(crystal: Crystal, times: int) -> CrystalBatch:
     return crystal.to_batch()[np.zeros(times, np.int64)]
 
 
-def description(crystal: Crystal) -> tuple:
+def setting(crystal: Crystal) -> tuple:
     """Letters, elements, coordinates and lattice to three digits, coordinates from 0 to 1 as the same."""
     sites = zip(crystal.W.tolist(), crystal.A.tolist(), (crystal.XYZ.round(3) % 1).tolist(), strict=True)
     return (*((*site[:2], *site[2]) for site in sites), *crystal.L.round(3).tolist())
@@ -57,22 +57,22 @@ def assert_same_arrays(first: CrystalBatch, second: CrystalBatch) -> None:
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
-def test_a_new_description_is_the_same_material_or_its_mirror_image(crystals):
+def test_a_new_setting_is_the_same_material_or_its_mirror_image(crystals):
     matcher = StructureMatcher(scale=False, ltol=0.01, stol=0.01, angle_tol=0.1)  # takes mirror images for the same
     new = equivalents(crystals, np.random.default_rng(2)).to_structures(primitive=True)
     pairs = zip(new, crystals.to_structures(primitive=True), strict=True)
     assert [G for G, pair in zip(GROUPS, pairs, strict=True) if not matcher.fit(*pair)] == []
 
 
-def test_key_stays_and_constructor_changes_nothing(crystals, played):
-    for batch in (crystals, played):
+def test_key_stays_and_constructor_changes_nothing(crystals, rollouts):
+    for batch in (crystals, rollouts):
         for new, old in zip(equivalents(batch, np.random.default_rng(3)), batch, strict=True):
             assert new.key() == old.key()
             assert Crystal(new.G, new.W, new.A, new.XYZ, new.L) == new
 
 
-def test_the_environment_builds_the_new_crystals(crystals, played):
-    new = equivalents(CrystalBatch.concatenate([crystals, played]), np.random.default_rng(4))
+def test_the_environment_builds_the_new_crystals(crystals, rollouts):
+    new = equivalents(CrystalBatch.concatenate([crystals, rollouts]), np.random.default_rng(4))
     actions, _ = new.to_actions()
     step = np.zeros(len(new), np.int64)
 
@@ -88,8 +88,8 @@ def test_the_environment_builds_the_new_crystals(crystals, played):
     assert np.abs(off - np.rint(off)).max() < 2 / 960
 
 
-def test_cells_get_no_longer_and_keep_their_volume(crystals, played):
-    for old in (crystals, played):
+def test_cells_get_no_longer_and_keep_their_volume(crystals, rollouts):
+    for old in (crystals, rollouts):
         new = equivalents(old, np.random.default_rng(5))
         assert (new.L[:, :3].sum(1) <= 1.001 * old.L[:, :3].sum(1)).all()
         np.testing.assert_allclose(new.volume_per_atom(), old.volume_per_atom(), rtol=1e-6)
@@ -123,7 +123,7 @@ def test_cells_without_another_choice_of_axes_keep_theirs(start):
     np.testing.assert_array_equal(new.L, np.tile(crystal.L, (50, 1)))
 
 
-def test_the_ions_of_rock_salt_swap_in_half_of_the_descriptions(rock_salt):
+def test_the_ions_of_rock_salt_swap_in_half_of_the_settings(rock_salt):
     new = equivalents(repeated(rock_salt, 4000), np.random.default_rng(8))
     counts = Counter(str(crystal) for crystal in new)
     swapped = "225-a-Cl-0-0-0-b-Na-0.5-0.5-0.5-X-5.64-5.64-5.64-90-90-90"
@@ -131,10 +131,10 @@ def test_the_ions_of_rock_salt_swap_in_half_of_the_descriptions(rock_salt):
     assert 1870 < counts[swapped] < 2130  # four standard deviations
 
 
-def test_all_descriptions_are_equally_likely():
+def test_all_settings_are_equally_likely():
     crystal = Crystal.from_string("47-a-Na-0-0-0-b-Cl-1/2-0-0-X-5-4-3-90-90-90")
     new = equivalents(repeated(crystal, 9600), np.random.default_rng(9))
-    counts = Counter(description(crystal) for crystal in new)
+    counts = Counter(setting(crystal) for crystal in new)
     assert len(counts) == 8 * 6  # corners for Na, and orders of the axes
     assert sum((count - 200) ** 2 / 200 for count in counts.values()) < 90  # chi square of 47 degrees: 0.02 %
 
@@ -148,7 +148,7 @@ def test_every_permutation_of_the_letters_occurs(crystals, G):
     assert {frozenset(zip(c.W.tolist(), c.A.tolist(), strict=True)) for c in new} == expected
 
 
-def test_triclinic_and_monoclinic_crystals_get_all_axes_of_the_same_perimeter():
+def test_low_symmetry_cells_get_all_axes_of_the_same_perimeter():
     crystal = Crystal.from_string("2-i-Na-0.1-0.2-0.3-X-4-5-6-85-80-75")
     new = equivalents(repeated(crystal, 2000), np.random.default_rng(11))
     assert len(np.unique(new.L.round(6), axis=0)) == 6 * 4  # orders, and signs of two axes
@@ -172,15 +172,15 @@ def test_sites_are_represented_and_sorted_as_those_of_structures(crystals):
 
 
 @pytest.mark.parametrize("G", [229, 230])
-def test_a_group_that_is_its_own_normaliser_leaves_one_description(crystals, G):
+def test_a_group_that_is_its_own_normaliser_leaves_one_setting(crystals, G):
     new = equivalents(crystals[[G - 1]], np.random.default_rng(15))[0]
-    assert description(new) == description(Crystal.from_structure(crystals[G - 1].to_structure()))
+    assert setting(new) == setting(Crystal.from_structure(crystals[G - 1].to_structure()))
 
 
-def test_the_description_that_a_structure_was_given_with_is_one_of_them(mp20):
+def test_the_original_setting_is_among_those_sampled(mp20):
     for crystal in mp20[mp20.G > 15][:100]:
         new = equivalents(repeated(crystal, 500), np.random.default_rng(16))
-        assert description(crystal) in {description(c) for c in new}
+        assert setting(crystal) in {setting(c) for c in new}
 
 
 def test_nothing_moves_along_polar_axes(wurtzite):
@@ -222,7 +222,7 @@ def test_an_empty_batch_stays_empty():
     assert len(equivalents(CrystalBatch.empty(), np.random.default_rng(23))) == 0
 
 
-def test_large_batches_are_described_like_small_ones(rock_salt, perovskite):
+def test_large_batches_are_re_set_like_small_ones(rock_salt, perovskite):
     crystals = CrystalBatch.from_crystals([rock_salt, perovskite] * 700)
     new = equivalents(crystals, np.random.default_rng(24))
     np.testing.assert_array_equal(new.G, crystals.G)

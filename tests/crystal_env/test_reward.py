@@ -114,12 +114,12 @@ def test_results_are_joined_in_order_and_lack_no_term():
     assert len(RewardResult.concatenate([], floor=0).total) == 0
 
 
-def test_a_reward_of_the_wrong_length_is_asked_crystal_by_crystal(batch):
+def test_a_reward_of_the_wrong_length_is_called_crystal_by_crystal(batch):
     scored = Scorer(lambda crystals: crystals.L[:1, 0], floor=-3)(batch)
     assert scored.total.tolist() == batch.L[:, 0].tolist()
 
 
-def test_a_reward_that_is_wrong_for_single_crystals_too_gets_the_floor(batch):
+def test_a_reward_wrong_for_single_crystals_too_gets_the_floor(batch):
     with pytest.warns(RuntimeWarning, match=r"reward returned total of shape \(2,\) for 1 crystals"):
         scored = Scorer(lambda crystals: [1.0, 2.0], floor=-3)(batch)
     assert scored.total.tolist() == [-3.0] * 3
@@ -233,6 +233,8 @@ def test_arguments_that_a_reward_does_not_take_are_refused(reward, kwargs):
     [
         ("rewards", "'module:attribute', got 'rewards'"),
         (":x", "'module:attribute'"),
+        (".x:y", "'module:attribute'"),
+        ("math.no_such_module:x", "cannot be imported"),
         ("x:", "'module:attribute'"),
         ("no_such_module:x", "'no_such_module:x' cannot be imported"),
         ("math:no_such_function", "cannot be imported"),
@@ -244,6 +246,15 @@ def test_arguments_that_a_reward_does_not_take_are_refused(reward, kwargs):
 def test_what_is_no_reward_is_refused(reward, message):
     with pytest.raises(ValueError, match=message):
         resolve_reward(reward)
+
+
+def test_errors_inside_a_module_of_rewards_keep_their_traceback(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in (("needs_another", "import no_such_package_at_all"), ("broken", "None.attribute")):
+        (tmp_path / f"{name}.py").write_text(text)
+        with pytest.raises((ModuleNotFoundError, AttributeError)) as caught:
+            resolve_reward(f"{name}:reward")
+        assert not isinstance(caught.value, InputError)
 
 
 def test_numbers_that_are_none_give_the_floor_and_harm_no_later_batch(batch):

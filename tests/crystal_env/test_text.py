@@ -28,7 +28,7 @@ def test_the_text_form_is_that_of_the_paper():
     assert str(crystal) == string.replace("1/4", "0.25").replace("3/8", "0.375")
 
 
-def test_fractions_that_no_short_decimal_gives_are_written_as_fractions(wurtzite):
+def test_fractions_without_a_short_decimal_stay_fractions(wurtzite):
     assert str(wurtzite) == "186-b-Zn-1/3-2/3-0-b-O-1/3-2/3-0.382-X-3.25-3.25-5.21-90-90-120"
 
 
@@ -74,7 +74,7 @@ def test_malformed_text_is_refused_with_the_reason(string, message):
         Crystal.from_string(string)
 
 
-def test_coordinates_near_the_fixed_ones_are_set_to_them_once_and_for_all():
+def test_coordinates_near_fixed_ones_are_set_to_them_for_good():
     rounded = Crystal(194, [3], [12], [[0.3333, 0.6667, 0.25]], [3.2, 3.2, 5.2, 90, 90, 120])
     assert rounded.XYZ.tolist() == [[1 / 3, 2 / 3, 0.25]]
     assert Crystal.from_string(str(rounded)) == rounded

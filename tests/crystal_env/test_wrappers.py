@@ -66,7 +66,7 @@ def test_mask_has_the_wanted_key_and_dtype():
     ("vector", "single"),
     [(VectorCrystalDictObservation, CrystalDictObservation), (VectorMaskInObservation, MaskInObservation)],
 )
-def test_vector_twins_see_what_the_single_ones_see(vector, single):
+def test_vector_wrappers_see_what_the_single_ones_see(vector, single):
     native = vector(gym.make_vec("CrystalGen-Coarse-v0", num_envs=3, reward=None))
     alone = [single(gym.make("CrystalGen-Coarse-v0", reward=None)) for _ in range(3)]
     rng = np.random.default_rng(0)

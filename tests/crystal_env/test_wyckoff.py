@@ -43,7 +43,7 @@ def test_general_positions_are_the_operations_of_spglib(spglib_operations):
         assert ours == theirs, G
 
 
-def test_every_orbit_is_the_general_position_applied_to_its_representative():
+def test_every_orbit_is_the_general_position_of_its_first_atom():
     T = tables()
     for G in range(1, 231):
         general = T.operations(G, int(T.n_letters[G]))

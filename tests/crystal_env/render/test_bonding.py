@@ -40,7 +40,7 @@ def test_coordination_agrees_with_neighbour_lists_of_ase(wurtzite):
     assert found == set(counts.tolist()) == {4}
 
 
-def test_a_plane_of_ligands_is_found_and_metals_are_not_bonded_to_metals():
+def test_planar_ligands_are_found_and_metals_do_not_bond_to_metals():
     atoms = surroundings(Crystal.from_string("123-a-Pt-0-0-0-f-O-0-1/2-0-X-4-4-5-90-90-90"))
     assert not bonding.find_polyhedra(atoms, bonding.find_neighbours(atoms))  # none is complete in the cell
     alloy = surroundings(Crystal.from_string("221-a-Cu-0-0-0-b-Zn-1/2-1/2-1/2-X-3-3-3-90-90-90"))

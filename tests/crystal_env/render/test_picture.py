@@ -30,7 +30,7 @@ def has_colour(image: np.ndarray, number: int) -> bool:
     return bool((np.abs(image - colour).max(-1) < 40).sum() > 50)
 
 
-def test_a_picture_is_an_array_of_the_size_asked_for(perovskite):
+def test_a_picture_is_an_array_of_the_given_size(perovskite):
     for size in ((640, 640), (300, 500), (64, 48)):
         image = picture.rgb_array(perovskite, size)
         assert image.shape == (*size, 3)

@@ -12,7 +12,7 @@ HEAVY = [13, 14, 15, 24, 43, 70, 88, 110, 122, 141, 161, 167, 199, 214, 220, 230
 
 
 def assert_same(first: Crystal, second: Crystal) -> None:
-    """The two descriptions are one, up to rounding."""
+    """The two settings are one, up to rounding."""
     assert first.G == second.G
     assert first.W.tolist() == second.W.tolist()
     assert first.A.tolist() == second.A.tolist()
@@ -26,7 +26,7 @@ def same_material(first: Crystal, second: Crystal) -> bool:
     return matcher.fit(first.to_structure(primitive=True), second.to_structure(primitive=True))
 
 
-def described_anew(crystal: Crystal, rng: np.random.Generator) -> Crystal:
+def re_set(crystal: Crystal, rng: np.random.Generator) -> Crystal:
     """The same crystal after a random map of the normaliser, with random representatives and order of its sites."""
     T, G = tables(), crystal.G
     parts = normaliser.linear_parts(G)
@@ -59,7 +59,7 @@ def test_rock_salt_is_one_crystal_whichever_ion_is_at_the_origin(rock_salt):
     assert rock_salt.canonical() == swapped.canonical() == rock_salt
 
 
-def test_rock_salt_and_its_kin_are_told_apart(rock_salt):
+def test_rock_salt_and_its_relatives_have_different_keys(rock_salt):
     others = [
         "225-a-Na-0-0-0-c-Cl-1/4-1/4-1/4-X-5.64-5.64-5.64-90-90-90",  # antifluorite
         "216-a-Na-0-0-0-c-Cl-1/4-1/4-1/4-X-5.64-5.64-5.64-90-90-90",  # zinc blende
@@ -76,12 +76,12 @@ def test_a_key_ignores_coordinates_and_lattice(wurtzite):
 
 
 @pytest.mark.parametrize("G", range(1, 231))
-def test_all_descriptions_of_a_crystal_have_one_key_and_one_canonical_form(random_crystal, G):
+def test_all_settings_of_a_crystal_have_one_key_and_canonical_form(random_crystal, G):
     rng = np.random.default_rng(G)
     crystal = random_crystal(G, rng)
     expected = crystal.canonical()
     for _ in range(3):
-        other = described_anew(crystal, rng)
+        other = re_set(crystal, rng)
         assert other.key() == crystal.key()
         assert wyckoff_template(other) == wyckoff_template(crystal)
         assert prototype(other) == prototype(crystal)
@@ -105,7 +105,7 @@ def test_the_canonical_form_of_a_canonical_form_is_itself(mp20):
         assert crystal.canonical().key() == crystal.key()
 
 
-def test_cell_origin_order_and_orientation_change_neither_key_nor_canonical_form(mp20, disguise):
+def test_cell_origin_and_orientation_change_neither_key_nor_form(mp20, disguise):
     rng = np.random.default_rng(6)
     keys = forms = 0
     for crystal in mp20:

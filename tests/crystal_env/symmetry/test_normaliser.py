@@ -21,7 +21,7 @@ def test_letter_permutations_contain_those_of_pyxtal():
             assert found >= expected, G
 
 
-def test_inversion_centres_of_triclinic_cells_are_permuted_by_all_affine_maps_of_the_cube():
+def test_inversion_centres_are_permuted_by_all_maps_of_the_cube():
     assert len(normaliser.letter_permutations(2)) == 8 * 168
 
 

@@ -37,7 +37,7 @@ def same_material(first: Structure, second: Structure) -> bool:
 
 
 @pytest.mark.parametrize("primitive", [True, False])
-def test_every_group_is_found_again_with_equivalent_letters(random_crystal, primitive):
+def test_every_group_is_recovered_with_equivalent_letters(random_crystal, primitive):
     rng = np.random.default_rng(3)
     for G in range(1, 231):
         crystal = random_crystal(G, rng)
@@ -176,7 +176,7 @@ def cubic(n: int, rng: np.random.Generator) -> Structure:
         (lambda rng: None, "got NoneType"),
     ],
 )
-def test_what_cannot_be_written_down_is_refused_with_the_reason(make, message):
+def test_what_cannot_be_represented_is_refused_with_the_reason(make, message):
     with pytest.raises(ValueError, match=message):
         Crystal.from_structure(make(np.random.default_rng(0)))
 
@@ -205,11 +205,11 @@ def test_coordinates_far_outside_the_cell_are_brought_back(rock_salt):
     assert Crystal.from_structure(structure).key() == rock_salt.key()
 
 
-def test_twenty_sites_can_be_written_down():
+def test_twenty_sites_can_be_represented():
     assert len(Crystal.from_structure(cubic(20, np.random.default_rng(1))).W) == 20
 
 
-def test_tokenising_leaves_no_noise_on_the_streams_and_the_log_as_it_was(rock_salt, capfd, caplog):
+def test_tokenising_prints_nothing_and_leaves_the_log_as_it_was(rock_salt, capfd, caplog):
     supercell = rock_salt.to_structure() * (2, 1, 1)
     logger = logging.getLogger("moyo")
     assert not logger.disabled
