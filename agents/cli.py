@@ -1,7 +1,10 @@
-"""The commands of this package: what draws crystals, what trains, and what converts models."""
+"""The commands of this package: those that sample crystals, train and convert models."""
 
+import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ from tyro.conf import OmitArgPrefixes
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from agents.crystalformer.model import CrystalFormer
-from agents.klppo.config import TrainConfig
+from agents.klppo.config import ENERGY_REWARD, PRESETS, Preset, TrainConfig
 from agents.sample import SampleConfig, sample
 from agents.search.mcmc_run import MCMCRunConfig, run_mcmc
 from agents.supervised.dpo import DPOConfig, dpo
@@ -20,7 +23,7 @@ from agents.supervised.pretrain_config import PretrainConfig
 from crystal_env.errors import InputError
 
 _JSON = ConstructorRegistry()
-"""How the command line reads what is no plain number or word: dictionaries, and space groups."""
+"""How the command line reads dictionaries and space groups."""
 
 
 @_JSON.primitive_rule
@@ -46,14 +49,41 @@ def _parsed(text: str, is_dictionary: bool) -> Any:
     return value
 
 
-def resume(run: Path, resume: bool = True) -> Path:
-    """Go on with a run where it was saved last, with the settings it has.
+@dataclass(frozen=True)
+class _Resume:
+    """Resume a run from its last checkpoint, with the settings it has.
 
-    Args:
-        run: folder of the run.
-        resume: as the command says.
+    Attributes:
+        run: Folder of the run.
+        resume: Resume the run in the folder.
+        device: Device such as "cuda" to continue on; by default that of the run.
+        checkpoint_minutes: Minutes between checkpoints, by default those of the run.
     """
-    return run
+
+    run: Path
+    resume: bool = True
+    device: str | None = None
+    checkpoint_minutes: float | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """Return the settings that are not those of the run."""
+        changes = {"device": self.device, "checkpoint_minutes": self.checkpoint_minutes}
+        return {name: value for name, value in changes.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrainCommand(TrainConfig):
+    """Fine-tune a base model by reinforcement, with KLPPO.
+
+    Attributes:
+        preset: Preset that the other settings default to.
+    """
+
+    preset: Preset = "best"
+
+    def config(self) -> TrainConfig:
+        """Return the settings without the name of the preset."""
+        return TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
 
 
 def convert(source: str, target: Path, key_size: int = 64, coordinate_components: int = 16) -> None:
@@ -62,10 +92,10 @@ def convert(source: str, target: Path, key_size: int = 64, coordinate_components
     The folder holds config.json and model.safetensors. Reading runs no code that a file brings.
 
     Args:
-        source: a checkpoint file of the paper's code, a folder, or the name of a shipped model.
-        target: folder to write.
-        key_size: width of an attention head, which the paper's files do not tell.
-        coordinate_components: von Mises components of a coordinate, which they do not tell either.
+        source: Checkpoint file of the paper's code, folder, or name of a shipped model.
+        target: Folder to write.
+        key_size: Width of an attention head, which the paper's files do not contain.
+        coordinate_components: Von Mises components of a coordinate, which the paper's files do not contain.
     """
     sizes = {"key_size": key_size, "coordinate_components": coordinate_components} if Path(source).is_file() else {}
     model = CrystalFormer.from_pretrained(source, **sizes)
@@ -99,11 +129,11 @@ _RUNS: dict[str, tuple[type[Any], Callable[[Any], object]]] = {
 
 def _mcmc(config: MCMCRunConfig) -> None:
     result = run_mcmc(config)
-    shares = ", ".join(f"{name} {share:.1%}" for name, share in result.acceptance.items())
-    print(f"accepted: {shares}")
+    rates = ", ".join(f"{name} {rate:.1%}" for name, rate in result.acceptance.items())
+    print(f"acceptance rates: {rates}")
     print(
-        f"autocorrelation time of the reward {result.autocorrelation:.1f} steps: worth {result.effective_size:.0f} "
-        f"independent crystals; {result.calls} calls of the reward"
+        f"autocorrelation time of the reward {result.autocorrelation:.1f} steps: effective sample size "
+        f"{result.effective_size:.0f}; {result.calls} calls of the reward"
     )
     print(f"mean reward {result.trace[0, 1]:.3f} after the first step, {result.trace[-1, 1]:.3f} after the last")
     print(f"the chains' last crystals and the best ones are in {config.out}")
@@ -116,14 +146,17 @@ _OTHERS: dict[str, tuple[type[Any], Callable[[Any], object]]] = {
 
 
 def main(command: str, args: Sequence[str]) -> None:
-    """Run a command; one that trains goes on with a run where the arguments say ``--resume``."""
+    """Run a command; one that trains resumes a run where the arguments say ``--resume``."""
     prog = f"crystalgen {command}"
     if command == "convert":
         tyro.cli(convert, prog=prog, args=args, config=(tyro.conf.PositionalRequiredArgs,))
         return
     kind, act = (_RUNS | _OTHERS)[command]
     if command in _RUNS and "--resume" in args:
-        config = kind.of_run(tyro.cli(resume, prog=prog, args=args))
+        resume = tyro.cli(_Resume, prog=prog, args=args)
+        config = kind.of_run(resume.run, **resume.changes())
+    elif command == "train":
+        config = _train_config(prog, args)
     else:
         config = tyro.cli(kind, prog=prog, args=args, config=(OmitArgPrefixes,), registry=_JSON)
     try:
@@ -132,3 +165,30 @@ def main(command: str, args: Sequence[str]) -> None:
         raise SystemExit(f"crystalgen: {interrupt}" if str(interrupt) else "crystalgen: interrupted") from None
     if command in _RUNS and command != "pretrain":
         print(f"the model is in {config.run / 'model'}")
+
+
+def _train_config(prog: str, args: Sequence[str]) -> TrainConfig:
+    """Read the arguments of ``train``: the preset and the reward first, since the other defaults follow from them."""
+    first = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", choices=tuple(PRESETS), default="best")
+    first.add_argument("--reward", default=ENERGY_REWARD)
+    given, _ = first.parse_known_args(args)
+    defaults = _TrainCommand.from_preset(given.preset, reward=given.reward, run=tyro.MISSING)
+    defaults = replace(defaults, preset=given.preset)
+    command = tyro.cli(_TrainCommand, prog=prog, args=args, default=defaults, config=(OmitArgPrefixes,), registry=_JSON)
+    return command.config()
+
+
+def _main(words: Sequence[str]) -> None:
+    """Run a command of ``python -m agents.cli``, as ``torchrun`` does."""
+    commands = ("convert", *_RUNS, *_OTHERS)
+    if not words or words[0] not in commands:
+        raise SystemExit(f"python -m agents.cli takes one of {', '.join(commands)}, got {' '.join(words[:1])!r}")
+    try:
+        main(words[0], words[1:])
+    except InputError as error:
+        raise SystemExit(f"crystalgen: {error}") from None
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

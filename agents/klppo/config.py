@@ -1,8 +1,9 @@
-"""The settings of reinforcement fine-tuning as a run."""
+"""The settings of KLPPO, once for class, command line and documentation, and the presets that are recommended."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,130 +14,259 @@ from agents.klppo.losses import Baseline
 from agents.training.run_folder import RunFolder
 from crystal_env.errors import InputError
 
+Preset = Literal["paper", "best"]
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """What `train` does; the command line has the same names. The defaults are the paper's (Table S1, Appendix C).
+PARTS = ("letters", "elements", "coordinates", "lattice")
+"""The parts of a log-likelihood."""
+
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "paper": {},
+    "best": {
+        "batch_size": 500,
+        "n_epochs": 1,
+        "learning_rate": 4e-4,
+        "warmup": 5,
+        "schedule": "linear",
+        "baseline": "group",
+        "log_ratio_weights": {"lattice": 0.0},
+    },
+}
+"""Settings that differ from the defaults, by preset: those of the paper, and those that docs/reinforcement.md measures
+to be best, whatever the reward."""
+
+ENERGY_REWARD = "rewards:EnergyAboveHull"
+
+ENERGY_PRESETS: dict[Preset, dict[str, Any]] = {
+    "paper": {},
+    "best": {"reward_kwargs": {"max_depth": 0.2}, "reward_range": (-2.0, 1.0)},
+}
+"""What the presets add for the reward `ENERGY_REWARD`, in eV/atom: a hull without a phase is no gain, and the least
+stable crystals do not outweigh all others."""
+
+_CHOICES = {
+    "schedule": ("constant", "linear"),
+    "ratio": ("sequence", "token"),
+    "baseline": ("ema", "batch", "leave_one_out", "group"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KLPPOConfig:
+    """The settings of `KLPPO`; the defaults are the paper's (arXiv:2504.02367, Table S1, Appendix C).
 
     Attributes:
-        run: folder of the run: settings, agent, model, history, logs, crystals.
-        model: base model, a name or a path.
-        reward: ``"module:attribute"`` of what says what crystals are worth.
-        reward_kwargs: arguments that the reward is made with, as JSON on the command line.
-        floor: reward of a crystal that cannot be scored.
-        space_group: of the crystals: a number, a list of numbers, 230 weights or ``"mp20"``.
-        constraints: what the crystals must be like, as for the environment, as JSON.
-        bins: numeric bins of the discrete environment; 0 for the continuous one, as in the paper.
-        iterations: batches to draw and to learn from.
-        batch_size: crystals of an iteration.
-        tau: coefficient of the divergence from the base model, in units of the reward.
-        learning_rate: of Adam, at its highest.
-        warmup: iterations in which the learning rate rises to it.
-        schedule: ``"constant"``, or ``"linear"``: it falls to zero at the end.
-        n_epochs: steps between drawing, each on the whole batch.
-        clip_range: epsilon of the clipped ratio.
-        max_grad_norm: norm to which longer gradients are cut.
-        ratio: of whole crystals, or of each decision.
-        weights: part -> weight in the log ratio, 1 by default, as JSON.
-        baseline: what rewards are compared with.
-        ema: share of the moving average that an iteration keeps.
-        kl: divergence as part of the reward, or of the loss.
-        target_kl: divergence in nats that tau is adapted to.
-        ent_coef: weight of the entropy of letters and elements.
-        reward_range: bounds that rewards are cut to.
-        replay: weight of the likelihood of the best crystals so far.
-        replay_size: crystals kept for replay.
-        paper_update: do as the paper's published code does.
-        max_tokens: most tokens in memory at once, by default what suits the device.
-        samples: crystals of the trained model to draw and score at the end, as CIF files and a table.
-        device: such as ``"cuda"``; by default a GPU where there is one.
-        seed: of all that is random.
-        checkpoint_minutes: most time that an interruption can lose.
-        resume: go on with the run in the folder, if there is one.
+        tau: Coefficient of the KL divergence from the reference policy, in units of the reward.
+        learning_rate: Peak Adam learning rate; in Python also a stable-baselines3 schedule by remaining progress.
+        warmup: Iterations in which the learning rate rises to its peak.
+        schedule: "constant", or "linear": the learning rate falls to zero at the end of training.
+        batch_size: Crystals sampled per iteration.
+        n_epochs: Optimiser steps per iteration, each on the whole batch.
+        clip_range: Clipping range epsilon of the probability ratio.
+        max_grad_norm: Norm that longer gradients are clipped to.
+        ratio: Probability ratio of whole crystals, "sequence" (Eq. S1), or of each decision, "token" (PPO).
+        log_ratio_weights: Weight of each part in the log ratio, 1 by default. The score of the lattice, whose Gaussians
+            are narrow, is mostly noise: {"lattice": 0} leaves it out. The KL divergence always counts all parts.
+        baseline: Baseline of the advantages: "ema" (Eq. S3), "batch", "leave_one_out" (RLOO), or "group", the mean of
+            the space group (GRPO).
+        ema_decay: Decay of the moving average of the baseline "ema", per iteration.
+        reward_range: Lower and upper bound that rewards are clipped to.
+        replay_coef: Coefficient of the log-likelihood of the best crystals so far, a tenth of a batch per step.
+        replay_size: Crystals kept for replay.
+        paper_update: Update as the paper's published code does: the KL divergence inside the differentiated surrogate
+            and out of the baseline, crystals scored by its likelihood. Only on the continuous environment.
+        max_tokens: Maximum tokens per micro-batch, by default what suits the device.
+        sample_batch_size: Crystals sampled in parallel, by default what suits the device.
 
-    What `KLPPO` says of its arguments holds here.
+    Raises:
+        ValueError: naming the argument that is out of range.
+    """
+
+    tau: float = 0.1
+    learning_rate: float | Callable[[float], float] = 1e-4
+    warmup: int = 0
+    schedule: Literal["constant", "linear"] = "constant"
+    batch_size: int = 1000
+    n_epochs: int = 3
+    clip_range: float = 0.2
+    max_grad_norm: float = 1.0
+    ratio: Literal["sequence", "token"] = "sequence"
+    log_ratio_weights: Mapping[str, float] = field(default_factory=dict)
+    baseline: Baseline = "ema"
+    ema_decay: float = 0.95
+    reward_range: tuple[float, float] | None = None
+    replay_coef: float = 0.0
+    replay_size: int = 1000
+    paper_update: bool = False
+    max_tokens: int | None = None
+    sample_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "n_epochs", "replay_size", "max_tokens", "sample_batch_size"):
+            _check_integer(name, getattr(self, name), 1, name in ("max_tokens", "sample_batch_size"))
+        _check_integer("warmup", self.warmup, 0)
+        for name in ("tau", "replay_coef"):
+            _check_number(name, getattr(self, name), "a finite number of at least 0", lambda x: x >= 0)
+        for name in ("clip_range", "max_grad_norm"):
+            _check_number(name, getattr(self, name), "a finite positive number", lambda x: x > 0)
+        if not callable(self.learning_rate):
+            _check_number("learning_rate", self.learning_rate, "a finite number of at least 0", lambda x: x >= 0)
+        _check_number("ema_decay", self.ema_decay, "in [0, 1)", lambda x: 0 <= x < 1)
+        for name, allowed in _CHOICES.items():
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in allowed:
+                raise InputError(f"{name} must be in {allowed}, got {getattr(self, name)!r}")
+        if not isinstance(self.paper_update, bool):
+            raise InputError(f"paper_update must be True or False, got {self.paper_update!r}")
+        self._check_weights()
+        self._check_range()
+        if self.paper_update and (self.ratio != "sequence" or set(self.weights().values()) != {1.0}):
+            raise InputError(
+                "paper_update takes ratio 'sequence' and no log_ratio_weights, got "
+                f"{self.ratio!r}, {self.log_ratio_weights!r}"
+            )
+
+    def _check_weights(self) -> None:
+        given = self.log_ratio_weights
+        is_known = isinstance(given, Mapping) and set(given) <= set(PARTS)
+        if (
+            not is_known
+            or not all(_is_number(w) and w >= 0 for w in given.values())
+            or not any(self.weights().values())
+        ):
+            raise InputError(
+                f"log_ratio_weights must map some of {PARTS} to finite numbers of at least 0, not all 0, got {given!r}"
+            )
+
+    def _check_range(self) -> None:
+        given = self.reward_range
+        if given is None:
+            return
+        is_pair = isinstance(given, tuple | list) and len(given) == 2 and all(map(_is_number, given))
+        if not is_pair or not given[0] < given[1]:
+            raise InputError(f"reward_range must be two finite numbers (low, high) with low < high, got {given!r}")
+
+    def weights(self) -> dict[str, float]:
+        """Return the weight of every part in the log ratio."""
+        return dict.fromkeys(PARTS, 1.0) | {name: float(weight) for name, weight in self.log_ratio_weights.items()}
+
+    def learning_rate_at(self, iteration: int, remaining: float) -> float:
+        """Return the learning rate of an iteration.
+
+        Args:
+            iteration: counted from 0.
+            remaining: fraction of the training that is still to come, from 1 to 0.
+        """
+        remaining = min(1.0, max(0.0, remaining))
+        peak = self.learning_rate(remaining) if callable(self.learning_rate) else self.learning_rate
+        warm = min(1.0, (iteration + 1) / max(self.warmup, 1))
+        return float(peak * warm * (remaining if self.schedule == "linear" else 1.0))
+
+    @classmethod
+    def from_preset(cls, preset: Preset, **settings: Any) -> Self:
+        """Return the settings of a preset; those given win.
+
+        Raises:
+            ValueError: naming a preset or a setting that does not exist, or one that is out of range.
+        """
+        known = [f.name for f in fields(cls)]
+        if unknown := sorted(set(settings) - set(known)):
+            raise InputError(f"unknown settings {unknown}: there are {known}")
+        return cls(**{**cls._defaults_of(preset, settings), **settings})
+
+    @classmethod
+    def _defaults_of(cls, preset: Preset, settings: Mapping[str, Any]) -> dict[str, Any]:
+        if preset not in PRESETS:
+            raise InputError(f"preset must be in {tuple(PRESETS)}, got {preset!r}")
+        return PRESETS[preset]
+
+
+SETTINGS = tuple(f.name for f in fields(KLPPOConfig))
+"""The names of all settings of `KLPPO`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(KLPPOConfig):
+    """The settings of `train`: those of `KLPPO`, of its environment and of the run.
+
+    Attributes:
+        run: Folder of the run: settings, agent, model, history, logs, samples.
+        model: Base model that is fine-tuned, a name or a path.
+        reward: Reward of a crystal, as "module:attribute".
+        reward_kwargs: Arguments that the reward is made with, as JSON.
+        floor: Reward of a crystal that cannot be scored.
+        space_group: Space groups to sample: a number, a list of numbers, 230 weights or "mp20".
+        constraints: Constraints of the environment on the crystals, as JSON.
+        bins: Numeric bins of the discrete environment; 0 for the continuous one, as in the paper.
+        iterations: Training iterations.
+        samples: Crystals of the trained model to sample and score at the end, as CIF files and a table.
+        device: Device such as "cuda"; by default a GPU where there is one.
+        seed: Seed of everything random.
+        checkpoint_minutes: Minutes between checkpoints: the most that a crash can lose.
+        resume: Resume the run in the folder, if there is one.
     """
 
     run: Path
     model: str = "mp20"
-    reward: str = "rewards:EnergyAboveHull"
+    reward: str = ENERGY_REWARD
     reward_kwargs: dict[str, Any] = field(default_factory=dict)
     floor: float = -10.0
     space_group: GroupChoice = "mp20"
     constraints: dict[str, Any] = field(default_factory=dict)
     bins: int = 0
     iterations: int = 100
-    batch_size: int = 1000
-    tau: float = 0.1
-    learning_rate: float = 1e-4
-    warmup: int = 0
-    schedule: Literal["constant", "linear"] = "constant"
-    n_epochs: int = 3
-    clip_range: float = 0.2
-    max_grad_norm: float = 1.0
-    ratio: Literal["sequence", "token"] = "sequence"
-    weights: dict[str, float] = field(default_factory=dict)
-    baseline: Baseline = "ema"
-    ema: float = 0.95
-    kl: Literal["reward", "loss"] = "reward"
-    target_kl: float | None = None
-    ent_coef: float = 0.0
-    reward_range: tuple[float, float] | None = None
-    replay: float = 0.0
-    replay_size: int = 1000
-    paper_update: bool = False
-    max_tokens: int | None = None
     samples: int = 100
     device: str | None = None
     seed: int = 0
     checkpoint_minutes: float = 5.0
     resume: bool = False
+    learning_rate: float = 1e-4  # type: ignore[assignment]  # a run is settings that can be written as JSON
+    log_ratio_weights: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (("iterations", 1), ("warmup", 0), ("samples", 0), ("seed", 0)):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
-                raise InputError(f"{name} must be an integer of at least {least}, got {getattr(self, name)!r}")
+        super().__post_init__()
+        for name, least in (("iterations", 1), ("samples", 0), ("seed", 0)):
+            _check_integer(name, getattr(self, name), least)
         for name in ("learning_rate", "checkpoint_minutes"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise InputError(f"{name} must be a positive number, got {getattr(self, name)!r}")
-        if self.schedule not in ("constant", "linear"):
-            raise InputError(f"schedule must be 'constant' or 'linear', got {self.schedule!r}")
-        for name in ("reward_kwargs", "constraints", "weights"):
+            _check_number(name, getattr(self, name), "a finite positive number", lambda x: x > 0)
+        _check_number("floor", self.floor, "a finite number", lambda x: True)
+        for name in ("reward_kwargs", "constraints"):
             if not isinstance(getattr(self, name), Mapping):
                 raise InputError(f"{name} must be a dictionary, got {getattr(self, name)!r}")
 
-    def rate(self, iteration: int) -> float:
-        """Return the learning rate of an iteration, counted from 0."""
-        warm = min(1.0, (iteration + 1) / max(self.warmup, 1))
-        left = 1 - iteration / self.iterations if self.schedule == "linear" else 1.0
-        return self.learning_rate * warm * left
+    @classmethod
+    def _defaults_of(cls, preset: Preset, settings: Mapping[str, Any]) -> dict[str, Any]:
+        defaults = super()._defaults_of(preset, settings)
+        is_energy = settings.get("reward", ENERGY_REWARD) == ENERGY_REWARD
+        return defaults | ENERGY_PRESETS[preset] if is_energy else defaults
 
     def agent_options(self) -> dict[str, Any]:
-        """Return the arguments of `KLPPO` that the settings hold."""
-        names = (
-            "tau", "batch_size", "n_epochs", "clip_range", "max_grad_norm", "ratio", "weights", "baseline", "ema", "kl",
-            "target_kl", "ent_coef", "reward_range", "replay", "replay_size", "paper_update", "max_tokens", "seed",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names} | {"device": self.device or "auto"}
+        """Return the arguments of `KLPPO`, the environment apart."""
+        options = {name: getattr(self, name) for name in SETTINGS}
+        return options | {
+            "policy_kwargs": {"model": self.model}, "seed": self.seed, "device": self.device or "auto",
+        }  # fmt: skip
 
     def environment_options(self) -> dict[str, Any]:
-        """Return the arguments of ``gym.make_vec`` that the settings hold."""
+        """Return the arguments of ``gym.make_vec``."""
         mode = {"action_mode": "discrete", "bins": self.bins} if self.bins else {"action_mode": "continuous"}
         reward = {"reward": self.reward, "reward_kwargs": self.reward_kwargs, "invalid_reward": self.floor}
         return {**mode, **reward, "space_group": self.space_group, **self.constraints}
 
     @classmethod
-    def of_run(cls, run: Path) -> Self:
+    def of_run(cls, run: Path, **changes: Any) -> Self:
         """Return the settings of a run, to resume it.
+
+        Args:
+            run: folder of the run.
+            changes: settings that may change when a run is resumed, such as the device.
 
         Raises:
             ValueError: if the folder holds no run, or one of another kind.
         """
-        settings = RunFolder(run).read_settings() if run.is_dir() else {}
+        settings = RunFolder.settings_of(run)
         try:
             bounds = settings["reward_range"]
-            bounds = None if bounds is None else tuple(bounds)
-            return cls(**{**settings, "run": run, "resume": True, "reward_range": bounds})
+            settings["reward_range"] = None if bounds is None else tuple(bounds)
+            return cls(**{**settings, "run": run, "resume": True, **changes})
         except (KeyError, TypeError) as error:
             raise InputError(f"{run} holds no run of this kind to resume: {error}") from error
 
@@ -144,3 +274,23 @@ class TrainConfig:
         """Return the settings in the types of JSON."""
         settings: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
         return settings
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_weight(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _check_number(name: str, value: Any, allowed: str, is_allowed: Callable[[Any], bool]) -> None:
+    if not _is_number(value) or not is_allowed(value):
+        raise InputError(f"{name} must be {allowed}, got {value!r}")
+
+
+def _check_integer(name: str, value: Any, least: int, may_be_none: bool = False) -> None:
+    if value is None and may_be_none:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name} must be an integer of at least {least}{' or None' * may_be_none}, got {value!r}")

@@ -1,8 +1,8 @@
-"""What KLPPO maximises, as functions of numbers: baselines, the clipped surrogate, estimates of divergences.
+"""What KLPPO maximises, as functions of numbers: baselines, the clipped surrogate, an estimate of the KL divergence.
 
 References by short name: *the paper* is CrystalFormer-RL (arXiv:2504.02367), PPO Schulman et al. (arXiv:1707.06347),
-k1 and k3 Schulman, "Approximating KL divergence" (2020), GRPO Shao et al. (arXiv:2402.03300), RLOO Ahmadian et al.
-(arXiv:2402.14740), the adaptive coefficient Ziegler et al. (arXiv:1909.08593).
+k3 Schulman, "Approximating KL divergence" (2020), GRPO Shao et al. (arXiv:2402.03300), RLOO Ahmadian et al.
+(arXiv:2402.14740).
 """
 
 from typing import Literal
@@ -14,14 +14,14 @@ from torch import Tensor
 
 Baseline = Literal["ema", "batch", "leave_one_out", "group"]
 
-_PRIOR = 5  # crystals of average return that are thought into every group
-_LARGEST = 20.0  # log ratio whose exponential is still taken: no infinity enters a gradient
+_PRIOR = 5  # crystals of average return that are added to every group
+_MAX_LOG_RATIO = 20.0  # whose exponential is still taken: no infinity enters a gradient
 
 
 def baselines(
-    kind: Baseline, returns: NDArray[np.float64], groups: NDArray[np.int64], average: float | None, rate: float
+    kind: Baseline, returns: NDArray[np.float64], groups: NDArray[np.int64], average: float | None, decay: float
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the baselines (B,) of returns (B,), and the moving average brought up to date.
+    """Return the baselines (B,) of returns (B,), and the updated moving average.
 
     Args:
         kind: ``"ema"``, the moving average of the batch means, this one included (the paper, Appendix C); ``"batch"``,
@@ -29,11 +29,11 @@ def baselines(
             same space group (GRPO), together with five times the mean of all, since many groups are small.
         returns: of B crystals, B > 0.
         groups: (B,) their space groups.
-        average: the moving average so far, None before the first batch.
-        rate: share of the moving average that is kept.
+        average: the moving average before this batch, None if it is the first.
+        decay: fraction of the moving average that is kept.
     """
     mean = float(returns.mean())
-    average = mean if average is None else rate * average + (1 - rate) * mean
+    average = mean if average is None else decay * average + (1 - decay) * mean
     if kind == "ema":
         return np.full(len(returns), average), average
     if kind == "leave_one_out" and len(returns) > 1:
@@ -51,41 +51,35 @@ def surrogate(log_ratio: Tensor, advantages: Tensor, clip_range: float) -> Tenso
     Args:
         log_ratio: (B,) ln p / p_old of whole crystals, or (B, T) of their decisions, whose surrogates add up.
         advantages: (B,) of the crystals.
-        clip_range: largest distance of a ratio from 1 that still pays.
+        clip_range: distance from 1 at which ratios are clipped.
     """
     if log_ratio.dim() == 2:
         advantages = advantages[:, None]
-    ratio = log_ratio.clamp(-_LARGEST, _LARGEST).exp()
+    ratio = log_ratio.clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO).exp()
     clipped = torch.minimum(ratio * advantages, ratio.clamp(1 - clip_range, 1 + clip_range) * advantages)
     return clipped.sum(1) if clipped.dim() == 2 else clipped
 
 
 def published_surrogate(
-    log_prob: Tensor, old: Tensor, base: Tensor, advantages: Tensor, clip_range: float, tau: float
+    log_prob: Tensor, old: Tensor, reference: Tensor, advantages: Tensor, clip_range: float, tau: float
 ) -> Tensor:
     """Return the surrogates (B,) that the paper's published code maximises.
 
-    Its advantages are those of the bare reward, and the divergence from the base model is subtracted from them inside
-    the differentiated expression, where the paper says that it carries no gradient.
+    Its advantages are those of the bare reward, and the KL divergence from the reference policy is subtracted from them
+    inside the differentiated expression, where the paper says that it carries no gradient.
 
     Args:
         log_prob: (B,) ln p of the crystals, with gradient.
-        old: (B,) that of the policy that drew them.
-        base: (B,) that of the base model.
+        old: (B,) ln p by the policy that sampled them.
+        reference: (B,) ln p by the reference policy.
         advantages: (B,) reward minus baseline.
-        clip_range: largest distance of a ratio from 1 that still pays.
-        tau: coefficient of the divergence.
+        clip_range: distance from 1 at which ratios are clipped.
+        tau: coefficient of the KL divergence.
     """
-    return surrogate(log_prob - old, advantages - tau * (log_prob - base), clip_range)
+    return surrogate(log_prob - old, advantages - tau * (log_prob - reference), clip_range)
 
 
-def k3(log_ratio: Tensor) -> Tensor:
-    """Return exp(-d) - 1 + d (...) of d = ln p / p_base (...), never negative and in the mean over p the divergence."""
-    d = log_ratio.clamp(-_LARGEST, _LARGEST)
-    return torch.expm1(-d) + d
-
-
-def adapted_tau(tau: float, divergence: float, target: float) -> float:
-    """Return the coefficient after an iteration whose divergence was not the target one (Ziegler et al., Eq. 3)."""
-    error = float(np.clip(divergence / target - 1, -0.2, 0.2))
-    return tau * (1 + 0.1 * error)
+def k3(log_ratio: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return exp(-d) - 1 + d (...) of d = ln p / q (...): never negative, and in the mean over p the KL divergence."""
+    d: NDArray[np.float64] = np.clip(log_ratio, -_MAX_LOG_RATIO, _MAX_LOG_RATIO)
+    return np.expm1(-d) + d

@@ -1,4 +1,4 @@
-"""Reinforcement fine-tuning as a run: a folder that holds all of it, to be taken up again after an interruption."""
+"""Reinforcement fine-tuning as a run: a folder that holds all of it, to be resumed after an interruption."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
 from tqdm import tqdm
 
@@ -15,10 +15,10 @@ import crystal_env  # noqa: F401  registers the environment
 from agents.klppo.config import TrainConfig
 from agents.klppo.klppo import KLPPO
 from agents.training.interrupt import Interrupt
-from agents.training.optimiser import check_settings
 from agents.training.run_folder import RunFolder
 from agents.training.sample_files import write_samples
 from crystal_env.errors import InputError
+from crystal_env.files import atomic_write
 
 _AGENT_FILE = "agent.zip"
 _SAMPLES = 7  # tells the random numbers of the samples from those of training
@@ -29,8 +29,9 @@ def train(config: TrainConfig, progress: bool = True) -> KLPPO:
 
     The folder of the run holds the settings and versions (``run.json``), a line of numbers an iteration
     (``history.jsonl``, ``tensorboard/``) and their curves (``curve.png``), the agent (``agent.zip``, with optimiser,
-    base model and random state), the fine-tuned network (``model/``, for `CrystalFormer.from_pretrained`) and in the
-    end crystals of it (``samples/``). SIGINT and SIGTERM end the run after the iteration at hand, with all of it saved.
+    reference policy and random state), the fine-tuned network (``model/``, for `CrystalFormer.from_pretrained`) and in
+    the end crystals of it (``samples/``). SIGINT and SIGTERM end the run after the current iteration, with all of it
+    saved.
 
     Args:
         config: all settings.
@@ -38,106 +39,124 @@ def train(config: TrainConfig, progress: bool = True) -> KLPPO:
 
     Raises:
         KeyboardInterrupt: if the run was ended from outside.
-        ValueError: if settings are unusable, or the run to resume was another one.
+        ValueError: if settings are unusable, the run to resume was another one, or another process runs it.
     """
-    with Interrupt() as interrupt:
-        return _Run(config, progress).go(interrupt)
-
-
-class _Run:
-    def __init__(self, config: TrainConfig, progress: bool) -> None:
-        self.config, self.progress, self.folder = config, progress, RunFolder(config.run)
-        path = config.run / _AGENT_FILE
-        if path.is_file() and not config.resume:
-            raise InputError(f"run {config.run} has an agent already: resume it, or choose another folder")
-        env: Any = gym.make_vec(
-            "CrystalGen-v0", num_envs=1, autoreset_mode=AutoresetMode.SAME_STEP, **config.environment_options()
-        )
-        if path.is_file():
-            check_settings(config.run, config.plain(), self.folder.read_settings())
-            self.agent = KLPPO.load(path, env=env, device=config.device or "auto")
-            self.folder.forget_after(self.agent.iteration)
-        else:
-            options = config.agent_options()
-            self.agent = KLPPO("CrystalFormerPolicy", env, policy_kwargs={"model": config.model}, **options)
-            self.folder.write_settings(config.plain(), parameters=self.agent.model.n_parameters)
-        self._numbers = _Numbers()
-        board = TensorBoardOutputFormat(str(config.run / "tensorboard"))
-        self.agent.set_logger(Logger(str(config.run), [self._numbers, board]))
-
-    def go(self, interrupt: Interrupt) -> KLPPO:
-        """Run to the end, or until it is interrupted."""
-        config, agent, saved = self.config, self.agent, time.monotonic()
-        bar = tqdm(total=config.iterations, initial=agent.iteration, unit="it", desc="train", disable=not self.progress)
-        with bar:
-            while agent.iteration < config.iterations:
-                agent.learning_rate = config.rate(agent.iteration)
-                agent._setup_lr_schedule()
-                agent.learn(1, reset_num_timesteps=False)
-                entry = {"step": agent.iteration, "crystals": agent._episode_num, **self._numbers.last}
-                self.folder.append_history(entry, draw_curves)
-                bar.update()
-                shown = ("rollout/reward_mean", "rollout/kl", "rollout/success_share")
-                bar.set_postfix({name.split("/")[1]: f"{entry.get(name, np.nan):.3f}" for name in shown}, refresh=False)
-                if interrupt.requested or time.monotonic() - saved > 60 * config.checkpoint_minutes:
-                    self._save()
-                    saved = time.monotonic()
-                if interrupt.requested:
-                    raise KeyboardInterrupt(
-                        f"run {config.run} is saved at iteration {agent.iteration}; resume it to go on"
-                    )
-        self._save()
+    folder = RunFolder(config.run)
+    with Interrupt() as interrupt, folder.lock():
+        agent = _agent(config, folder)
+        hook = _RunHook(config, agent, folder, interrupt, progress)
+        agent.learn(n_iterations=config.iterations, callback=hook, reset_num_timesteps=False)
+        hook.end()
         if config.samples:
-            self._draw_samples()
-        self.agent.logger.close()
+            _write_samples(config, agent)
+        agent.logger.close()
         return agent
 
-    def _save(self) -> None:
-        temporary = self.config.run / f".{_AGENT_FILE}"
-        with temporary.open("wb") as file:
-            self.agent.save(file)
-        temporary.replace(self.config.run / _AGENT_FILE)
-        self.agent.model.save_pretrained(self.folder.model)
 
-    def _draw_samples(self) -> None:
-        """Draw crystals of the trained model, score them and write them down."""
-        agent, config = self.agent, self.config
-        assert agent.task is not None
-        options: dict[str, Any] = {"bins": config.bins, **config.constraints}
-        rng = np.random.default_rng([config.seed, _SAMPLES])
-        crystals = agent.model.sample(config.space_group, config.samples, seed=rng, **options)
-        with torch.inference_mode():
-            log_prob = agent.model.log_prob(crystals, **options).total.double().cpu().numpy()
-            base = agent.reference.log_prob(crystals, **options).total.double().cpu().numpy()
-        numbers = {"log_prob": log_prob, "log_prob_base": base}
-        write_samples(config.run / "samples", crystals, agent.task.score(crystals), numbers)
+def _agent(config: TrainConfig, folder: RunFolder) -> KLPPO:
+    """Return the agent of a run: that in its folder, or a new one."""
+    path = config.run / _AGENT_FILE
+    if path.is_file() and not config.resume:
+        raise InputError(f"run {config.run} has an agent already: resume it, or choose another folder")
+    env: Any = gym.make_vec("CrystalGen-v0", **config.environment_options())
+    settings = config.plain()
+    if path.is_file():
+        folder.check_settings(settings, folder.read_settings())
+        agent = KLPPO.load(path, env=env, device=config.device or "auto")
+        folder.check_settings(settings, agent.run_settings)
+        folder.forget_after(agent.iteration)
+    else:
+        agent = KLPPO("CrystalFormerPolicy", env, **config.agent_options())
+        folder.write_settings(settings, parameters=agent.model.n_parameters)
+    agent.run_settings = settings
+    return agent
 
 
-class _Numbers(KVWriter):
-    """Keeps the numbers that were logged last."""
+def _save(agent: KLPPO, folder: RunFolder) -> None:
+    atomic_write(folder.path / _AGENT_FILE, agent.save)
+    agent.model.save_pretrained(folder.model)
 
-    def __init__(self) -> None:
-        self.last: dict[str, float] = {}
+
+def _write_samples(config: TrainConfig, agent: KLPPO) -> None:
+    """Sample crystals of the trained model, score them and write them to files."""
+    assert agent.adapter is not None
+    options: dict[str, Any] = {"bins": config.bins, **config.constraints}
+    rng = np.random.default_rng([config.seed, _SAMPLES])
+    crystals = agent.model.sample(config.space_group, config.samples, seed=rng, **options)
+    with torch.inference_mode():
+        log_prob = agent.model.log_prob(crystals, **options).total.double().cpu().numpy()
+        reference = agent.reference.log_prob(crystals, **options).total.double().cpu().numpy()
+    numbers = {"log_prob": log_prob, "reference_log_prob": reference}
+    write_samples(config.run / "samples", crystals, agent.adapter.score(crystals), numbers)
+
+
+class _RunHook(BaseCallback):
+    """Between two iterations: shows the progress, saves the agent when it is time, ends the run when asked to."""
+
+    def __init__(
+        self, config: TrainConfig, agent: KLPPO, folder: RunFolder, interrupt: Interrupt, progress: bool
+    ) -> None:
+        super().__init__()
+        self._config, self._agent, self._folder, self._interrupt = config, agent, folder, interrupt
+        self._bar = tqdm(
+            total=config.iterations, initial=agent.iteration, unit="it", desc="train", disable=not progress
+        )
+        self._saved = time.monotonic()
+        board = TensorBoardOutputFormat(str(config.run / "tensorboard"))
+        agent.set_logger(Logger(str(config.run), [_HistoryWriter(agent, folder, self._bar), board]))
+
+    def _on_rollout_start(self) -> None:
+        if self._interrupt.requested or time.monotonic() - self._saved > 60 * self._config.checkpoint_minutes:
+            _save(self._agent, self._folder)
+            self._saved = time.monotonic()
+        self._end_if_asked()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def end(self) -> None:
+        """Save the agent at the end of training."""
+        self._bar.close()
+        _save(self._agent, self._folder)
+        self._end_if_asked()
+
+    def _end_if_asked(self) -> None:
+        if self._interrupt.requested:
+            self._bar.close()
+            raise KeyboardInterrupt(f"run {self._config.run} is saved at iteration {self._agent.iteration}; resume it")
+
+
+class _HistoryWriter(KVWriter):
+    """Appends the numbers of every iteration to the history of a run."""
+
+    def __init__(self, agent: KLPPO, folder: RunFolder, bar: "tqdm[Any]") -> None:
+        self._agent, self._folder, self._bar = agent, folder, bar
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
-        self.last = {name: float(value) for name, value in key_values.items() if not isinstance(value, str)}
+        """Write the numbers of an iteration."""
+        numbers = {name: float(value) for name, value in key_values.items() if not isinstance(value, str)}
+        entry = {"step": self._agent.iteration, "crystals": self._agent._episode_num, **numbers}
+        self._folder.append_history(entry, draw_curves)
+        self._bar.update()
+        shown = ("rollout/reward_mean", "rollout/kl", "rollout/success_rate")
+        self._bar.set_postfix({name.split("/")[1]: f"{entry.get(name, np.nan):.3f}" for name in shown}, refresh=False)
 
     def close(self) -> None:
         """Do nothing: no file is open."""
 
 
 def draw_curves(history: list[dict[str, float]], path: Path) -> None:
-    """Draw reward, divergence, share of successes and variety by iteration, as the paper's Fig. 2."""
+    """Draw reward, KL divergence, success and failure rates and variety by iteration, as the paper's Fig. 2."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5.5), layout="constrained")
     panels = {
         "mean reward": ("rollout/reward_mean",),
-        "KL(p || p_base) (nats)": ("rollout/kl",),
-        "share of crystals": ("rollout/success_share", "rollout/unique_success_share", "rollout/failed_share"),
+        "KL divergence from the reference (nats)": ("rollout/kl",),
+        "rate": ("rollout/success_rate", "rollout/unique_success_rate", "rollout/failure_rate"),
         "entropy (nats)": ("entropy/letters", "entropy/elements"),
-        "distinct / crystals": ("variety/formulas", "variety/prototypes"),
-        "seconds": ("time/sampling_seconds", "time/reward_seconds", "time/scoring_seconds", "time/update_seconds"),
+        "distinct in a batch": ("variety/formulas", "variety/templates", "variety/prototypes"),
+        "time (s)": ("time/sampling_seconds", "time/reward_seconds", "time/scoring_seconds", "time/update_seconds"),
     }
     for axes, (title, names) in zip(figure.subplots(2, 3).flat, panels.items(), strict=True):
         for name in names:

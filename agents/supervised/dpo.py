@@ -17,6 +17,7 @@ from agents.crystalformer.model import CrystalFormer
 from agents.supervised.finetuning_config import TuningConfig
 from agents.supervised.finetuning_loop import Tuning
 from agents.training.interrupt import Interrupt
+from agents.training.run_folder import RunFolder
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, Scorer, resolve_reward
@@ -93,7 +94,7 @@ def dpo(
         KeyboardInterrupt: if the run was ended from outside.
         ValueError: if there are no pairs, settings are unusable, or the run to resume was another one.
     """
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, RunFolder(config.run).lock():
         run = Tuning(config, {"reward": reward, "pairs": pairs}, interrupt, progress)
         if run.at.round == 0:
             pairs, facts = _pairs(run, config, reward, pairs)

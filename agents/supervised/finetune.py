@@ -15,6 +15,7 @@ from agents.supervised.finetuning_config import TuningConfig
 from agents.supervised.finetuning_loop import Tuning
 from agents.supervised.training_data import impossible
 from agents.training.interrupt import Interrupt
+from agents.training.run_folder import RunFolder
 from agents.training.scored_samples import Relax, ScoredSamples
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
@@ -65,7 +66,7 @@ def finetune(
         KeyboardInterrupt: if the run was ended from outside.
         ValueError: if nothing is kept, settings are unusable, or the run to resume was another one.
     """
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, RunFolder(config.run).lock():
         run = Tuning(config, {"reward": reward, "relax": relax}, interrupt, progress)
         if run.at.round < config.rounds:
             if reward is None:

@@ -96,19 +96,21 @@ class TuningConfig:
             raise InputError("space_group must be given or drawn: the network does not choose it, got 'agent'")
 
     @classmethod
-    def of_run(cls, run: Path) -> Self:
+    def of_run(cls, run: Path, **changes: Any) -> Self:
         """Return the settings of a run, to resume it.
+
+        Args:
+            run: folder of the run.
+            changes: settings that may change when a run is resumed, such as the device.
 
         Raises:
             ValueError: if the folder holds no run, or one of another kind.
         """
-        settings = RunFolder(run).read_settings() if run.is_dir() else {}
-        if not settings:
-            raise InputError(f"{run} holds no run to resume")
+        settings = RunFolder.settings_of(run)
         settings = {name: value for name, value in settings.items() if not name.startswith("given_")}
         try:
             paths = {name: Path(settings[name]) for name in cls._PATHS if settings[name] is not None}
-            return cls(**{**settings, **paths, "run": run, "resume": True})
+            return cls(**{**settings, **paths, "run": run, "resume": True, **changes})
         except (KeyError, TypeError) as error:
             raise InputError(f"{run} holds no run of this version: its settings do not fit, {error}") from error
 

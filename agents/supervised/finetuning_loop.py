@@ -19,7 +19,7 @@ from agents.crystalformer.sampler import sample_crystals
 from agents.supervised.finetuning_config import TuningConfig
 from agents.training.interrupt import Interrupt
 from agents.training.micro_batches import epoch_order, micro_batches
-from agents.training.optimiser import Log, adam, check_settings, optimiser_step, writer
+from agents.training.optimiser import Log, adam, optimiser_step, writer
 from agents.training.run_folder import RunFolder
 from agents.training.scored_samples import Relax, ScoredSamples
 from crystal_env.errors import InputError
@@ -98,7 +98,7 @@ class Tuning:
         self.best_weights = _copy(self.model)
         self.at, self._saved = Progress(), time.monotonic()
         if resumes:
-            check_settings(config.run, settings, self.folder.read_settings())
+            self.folder.check_settings(settings, self.folder.read_settings())
             self._restore()
         else:
             for leftover in config.run.glob("samples-*.npz"):

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from agents.supervised.pretrain_config import PretrainConfig
 from agents.supervised.training_data import load_training_data
 from agents.training.interrupt import Interrupt
 from agents.training.micro_batches import epoch_order, micro_batches
-from agents.training.optimiser import Log, adam, check_settings, optimiser_step, writer
+from agents.training.optimiser import Log, adam, optimiser_step, writer
 from agents.training.run_folder import RunFolder
 from crystal_env.crystal import CrystalBatch
 from crystal_env.equivalents import equivalents
@@ -40,8 +41,13 @@ def pretrain(config: PretrainConfig, progress: bool = True) -> CrystalFormer:
         KeyboardInterrupt: if the run was ended from outside.
         ValueError: if data or settings are unusable, or the run to resume was another one.
     """
-    with _process_group(), torch.random.fork_rng(_devices()), Interrupt() as interrupt:
+    with _process_group(), torch.random.fork_rng(_devices()), Interrupt() as interrupt, _lock(config.run):
         return _Run(config, progress).train(interrupt)
+
+
+def _lock(run: Path) -> contextlib.AbstractContextManager[None]:
+    """Return the lock of a folder, which the first of several processes holds for all."""
+    return contextlib.nullcontext() if _rank()[0] else RunFolder(run).lock()
 
 
 def _devices() -> list[int]:
@@ -194,7 +200,7 @@ class _Run:
             self.folder.save_state({"model": model, "optimiser": optimiser, **progress})
 
     def _restore(self) -> None:
-        check_settings(self.config.run, self.config.plain(), self.folder.read_settings())
+        self.folder.check_settings(self.config.plain(), self.folder.read_settings())
         state = self.folder.load_state(self.device)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -84,20 +84,23 @@ class PretrainConfig:
                 raise InputError(f"{name} must be in {allowed}, got {getattr(self, name)!r}")
 
     @classmethod
-    def of_run(cls, run: Path) -> "PretrainConfig":
+    def of_run(cls, run: Path, **changes: Any) -> "PretrainConfig":
         """Return the settings of a run, to resume it.
+
+        Args:
+            run: folder of the run.
+            changes: settings that may change when a run is resumed, such as the device.
 
         Raises:
             ValueError: if the folder holds no run.
         """
-        settings = RunFolder(run).read_settings() if run.is_dir() else {}
-        if not settings:
-            raise InputError(f"{run} holds no run to resume")
+        settings = RunFolder.settings_of(run)
         try:
             paths = {name: Path(settings[name]) for name in ("data", "validation") if settings[name] is not None}
             model = CrystalFormerConfig(**settings["model"])
             betas = tuple(settings["betas"])
-            return cls(**{**settings, **paths, "model": model, "betas": betas, "run": run, "resume": True})
+            changed = {**paths, "model": model, "betas": betas, "run": run, "resume": True, **changes}
+            return cls(**{**settings, **changed})
         except (KeyError, TypeError) as error:
             raise InputError(f"{run} holds no run of this version: its settings do not fit, {error}") from error
 

@@ -1,18 +1,14 @@
-"""What all training runs have in common: the optimiser and its step, the log, and which settings a run resumes with."""
+"""What all training runs have in common: the optimiser and its step, and the log."""
 
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from agents.crystalformer.network import Network
-from crystal_env.errors import InputError
-
-_MAY_CHANGE = ("run", "resume", "device", "checkpoint_minutes")  # when a run is resumed
 
 
 def adam(
@@ -55,13 +51,6 @@ def optimiser_step(
     return norm
 
 
-def check_settings(run: Path, now: dict[str, Any], before: dict[str, Any]) -> None:
-    """Raise a ValueError that names a setting with which a run cannot be gone on with."""
-    for name in now:
-        if name not in _MAY_CHANGE and now[name] != before.get(name):
-            raise InputError(f"run {run} cannot be resumed with {name} = {now[name]}, it was {before.get(name)}")
-
-
 class Log:
     """Writes scalars for TensorBoard, in the first process."""
 
@@ -83,7 +72,7 @@ class Log:
 
 @contextlib.contextmanager
 def writer(run: Path, step: int, rank: int = 0) -> Iterator[Log]:
-    """Open the log of a run that goes on at a step; what was logged after it is dropped."""
+    """Open the log of a run that resumes at a step; what was logged after it is dropped."""
     log = Log(run, step, rank)
     try:
         yield log

@@ -1,8 +1,10 @@
 """The folder of a training run: settings, state, history, curve and logs."""
 
+import contextlib
 import json
+import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,12 @@ from crystal_env.files import atomic_write
 _SETTINGS_FILE, _STATE_FILE, _HISTORY_FILE, _CURVE_FILE = "run.json", "checkpoint.pt", "history.jsonl", "curve.png"
 _PACKAGES = ("crystalgen", "torch", "numpy")
 
+MAY_CHANGE = ("run", "resume", "device", "checkpoint_minutes")
+"""Settings that may change when a run is resumed."""
+
 
 class RunFolder:
-    """Keeps what a run needs to be taken up again, and what it has to show.
+    """Keeps what a run needs to be resumed, and what it has to show.
 
     Args:
         path: the folder, made where there is none.
@@ -27,9 +32,33 @@ class RunFolder:
         self.path = path
         self.path.mkdir(parents=True, exist_ok=True)
 
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from running in the folder.
+
+        Raises:
+            ValueError: if one does already.
+        """
+        try:
+            import fcntl
+        except ImportError:  # a platform without locks
+            yield
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"run {self.path} is in use by {_holder(descriptor)}: wait, or end it") from None
+            except OSError:  # a file system without locks
+                pass
+            yield
+        finally:
+            os.close(descriptor)
+
     @property
     def has_state(self) -> bool:
-        """Whether there is a run to go on with."""
+        """Whether there is a run to resume."""
         return (self.path / _STATE_FILE).is_file()
 
     @property
@@ -48,38 +77,87 @@ class RunFolder:
         """Return the settings.
 
         Raises:
-            ValueError: if the folder holds no run.
+            ValueError: if the folder holds no run, or its file of settings is damaged.
         """
+        path = self.path / _SETTINGS_FILE
+        if not path.is_file():
+            raise InputError(f"{self.path} holds no run to resume: {_SETTINGS_FILE} is missing")
         try:
-            settings: dict[str, Any] = json.loads((self.path / _SETTINGS_FILE).read_text())["settings"]
+            settings = json.loads(path.read_text())["settings"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{self.path} holds no run: {_SETTINGS_FILE} is missing or damaged") from error
+            raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        if not isinstance(settings, dict):
+            raise InputError(f"{path} is damaged: its settings must be a dictionary, got {settings!r}")
         return settings
 
+    @classmethod
+    def settings_of(cls, path: Path) -> dict[str, Any]:
+        """Return the settings of a run; no folder is made.
+
+        Raises:
+            ValueError: as `read_settings`.
+        """
+        if not path.is_dir():
+            raise InputError(f"{path} holds no run to resume: there is no such folder")
+        return cls(path).read_settings()
+
+    def check_settings(self, now: dict[str, Any], before: dict[str, Any]) -> None:
+        """Refuse to resume a run with other settings than it began with.
+
+        Raises:
+            ValueError: naming the settings.
+        """
+        missing = "missing"
+        changed = [
+            f"{name} = {now.get(name, missing)} (it was {before.get(name, missing)})"
+            for name in dict.fromkeys([*before, *now])
+            if name not in MAY_CHANGE and now.get(name, missing) != before.get(name, missing)
+        ]
+        if changed:
+            raise InputError(f"run {self.path} cannot be resumed with {', '.join(changed)}")
+
     def save_state(self, state: dict[str, Any]) -> None:
-        """Write the state aside, then put it in the place of the last one."""
-        atomic_write(self.path / _STATE_FILE, lambda file: torch.save(state, file))
+        """Replace the state by a new one, beside which the settings are kept."""
+        content = {**state, "settings": json.dumps(self.read_settings())}
+        atomic_write(self.path / _STATE_FILE, lambda file: torch.save(content, file))
 
     def load_state(self, device: torch.device) -> dict[str, Any]:
-        """Return the last state, with its tensors on a device; history written after it is taken back."""
+        """Return the last state, with its tensors on a device; history written after it is dropped.
+
+        Raises:
+            ValueError: if the settings in the folder are not those that the state was saved with.
+        """
         state: dict[str, Any] = torch.load(self.path / _STATE_FILE, map_location=device, weights_only=True)
+        self.check_settings(self.read_settings(), json.loads(state.pop("settings")))
         self.forget_after(state["step"])
         return state
 
     def forget_after(self, step: int) -> None:
-        """Take back the history after a step."""
+        """Drop the history after a step."""
         kept = [entry for entry in self.history() if entry["step"] <= step]
         atomic_write(self.path / _HISTORY_FILE, "".join(f"{json.dumps(entry)}\n" for entry in kept))
 
     def history(self) -> list[dict[str, float]]:
-        """Return the validations so far."""
+        """Return the history so far; a last line that a crash has left unfinished does not count.
+
+        Raises:
+            ValueError: if any other line is damaged.
+        """
         path = self.path / _HISTORY_FILE
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        lines = path.read_text().splitlines() if path.is_file() else []
+        entries = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                entries.append(json.loads(line))
+            except ValueError as error:
+                if number < len(lines):
+                    raise InputError(f"line {number} of {path} is damaged: {error}") from error
+        return entries
 
     def append_history(
         self, entry: dict[str, float], draw: Callable[[list[dict[str, float]], Path], None] | None = None
     ) -> None:
-        """Add a validation, and draw the curve anew, by default with `draw_curve`."""
+        """Add an entry, and draw the curve again, by default with `draw_curve`."""
         with (self.path / _HISTORY_FILE).open("a") as file:
             file.write(json.dumps(entry) + "\n")
         (draw or draw_curve)(self.history(), self.path / _CURVE_FILE)
@@ -102,3 +180,14 @@ def draw_curve(history: list[dict[str, float]], path: Path) -> None:
         if axes.has_data():
             axes.legend()
     figure.savefig(path, dpi=110)
+
+
+def _holder(descriptor: int) -> str:
+    """Return which process holds the lock of a file, as far as the system tells."""
+    with contextlib.suppress(OSError):
+        inode = f":{os.fstat(descriptor).st_ino}"
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()  # 1: FLOCK ADVISORY WRITE pid device:inode start end
+            if "FLOCK" in words and any(word.endswith(inode) for word in words):
+                return f"process {words[words.index('WRITE') + 1]}"
+    return "another process"

@@ -1,7 +1,7 @@
 """KLPPO in the paper's setting: reinforcement fine-tuning of the base model, held close to it."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from agents.klppo.losses import Baseline
 from benchmarks.baselines.search import iteration_size, range_width
@@ -31,7 +31,7 @@ class KLPPOPaper:
         clip_range: epsilon of the clipped ratio.
         ratio: of whole crystals, or of each decision.
         baseline: what rewards are compared with.
-        weights: part -> weight in the log ratio, 1 by default.
+        log_ratio_weights: part -> weight in the log ratio, 1 by default.
         margin: rewards are cut to the task's range, and this share of its width below and above; None does not.
         device: such as ``"cuda"``; ``"auto"`` is a GPU where there is one.
     """
@@ -47,12 +47,14 @@ class KLPPOPaper:
     clip_range: float = 0.2
     ratio: Literal["sequence", "token"] = "sequence"
     baseline: Baseline = "ema"
-    weights: dict[str, float] = field(default_factory=dict)
+    log_ratio_weights: dict[str, float] = field(default_factory=dict)
     margin: float | None = None
     device: str = "auto"
 
     def train(self, session: Session) -> ModelSampler:
         """Spend the budget, and return what has learned."""
+        from stable_baselines3.common.callbacks import CallbackList, ConvertCallback
+
         from agents import KLPPO
 
         task, oracle = session.task, session.oracle
@@ -64,27 +66,30 @@ class KLPPOPaper:
             tau=self.tau * range_width(task),
             batch_size=iteration_size(task, self.batch_size, self.iterations),
             n_epochs=self.n_epochs,
+            learning_rate=self.learning_rate,
+            warmup=self.warmup,
+            schedule="linear" if self.decay else "constant",
             clip_range=self.clip_range,
             ratio=self.ratio,
             baseline=self.baseline,
-            weights=self.weights,
+            log_ratio_weights=self.log_ratio_weights,
             reward_range=None if margin is None else (low - margin, high + margin),
             policy_kwargs={"model": self.model},
             seed=session.seed,
             device=self.device,
         )
-        most, callback = _MOST * (task.budget // agent.batch_size + 1), session.callback()
-        while not oracle.spent and agent.iteration < most:
-            agent.learning_rate = self.rate(agent.iteration, oracle.calls / task.budget)
-            agent._setup_lr_schedule()
-            agent.learn(1, callback=callback, log_interval=0, reset_num_timesteps=False)
-            session.progress(f"iteration {agent.iteration}, tau {agent.tau:.3g}")
-        return ModelSampler(agent.model, task)
 
-    def rate(self, iteration: int, spent: float) -> float:
-        """Return the learning rate of an iteration, counted from 0, when a share of the budget is spent."""
-        warm = min(1.0, (iteration + 1) / max(self.warmup, 1))
-        return self.learning_rate * warm * (1 - spent if self.decay else 1.0)
+        def show(_: dict[str, Any], __: dict[str, Any]) -> bool:
+            session.progress(f"iteration {agent.iteration + 1}")
+            return True
+
+        agent.learn(
+            n_iterations=_MOST * (task.budget // agent.config.batch_size + 1),
+            callback=CallbackList([session.callback(), ConvertCallback(show)]),
+            log_interval=0,
+            progress=lambda: oracle.calls / task.budget,
+        )
+        return ModelSampler(agent.model, task)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class KLPPOBest(KLPPOPaper):
     warmup: int = 5
     decay: bool = True
     baseline: Baseline = "group"
-    weights: dict[str, float] = field(default_factory=lambda: {"lattice": 0.0})
+    log_ratio_weights: dict[str, float] = field(default_factory=lambda: {"lattice": 0.0})
     margin: float | None = 5 / 6
 
 

@@ -56,7 +56,8 @@ class Args:
 def main(args: Args) -> None:
     """Fine-tune the base model on the energy above the hull and compare samples before and after."""
     started = time.time()
-    config = TrainConfig(
+    config = TrainConfig.from_preset(
+        "best",
         run=args.out / "run",
         reward_kwargs={"max_depth": MAX_DEPTH},
         space_group=SPACE_GROUPS,
@@ -64,12 +65,6 @@ def main(args: Args) -> None:
         batch_size=args.batch_size,
         tau=args.tau,
         learning_rate=args.learning_rate,
-        warmup=5,
-        schedule="linear",
-        n_epochs=1,
-        weights={"lattice": 0.0},
-        baseline="group",
-        reward_range=(-2.0, 1.0),
         samples=0,
         seed=args.seed,
     )

@@ -78,8 +78,8 @@ def fig2(work: Work) -> Outcome:
         "mean energy above hull, last steps (eV/atom)": Estimate(float(energy[-few:].mean())),
         "KL from the base model, first steps (nats)": Estimate(float(divergence[:few].mean())),
         "KL from the base model, last steps (nats)": Estimate(float(divergence[-few:].mean())),
-        "stable, first steps (%)": Estimate(100 * float(np.mean([e["rollout/success_share"] for e in history[:few]]))),
-        "stable, last steps (%)": Estimate(100 * float(np.mean([e["rollout/success_share"] for e in history[-few:]]))),
+        "stable, first steps (%)": Estimate(100 * float(np.mean([e["rollout/success_rate"] for e in history[:few]]))),
+        "stable, last steps (%)": Estimate(100 * float(np.mean([e["rollout/success_rate"] for e in history[-few:]]))),
     }
     caption = (
         f"{about(work)} {about_rl(work.settings)} First and last steps are means of {few}. Energies are clipped to "

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from agents import CrystalFormer, FinetuneConfig, TrainConfig, finetune
 from agents.crystalformer.config import GroupChoice
+from agents.klppo.config import ENERGY_PRESETS, PRESETS
 from benchmarks.harness.provenance import chgnet_digest, file_digest
 from benchmarks.metrics.sample import energies_above_hull
 from benchmarks.paper.published import DIELECTRIC_GROUP, TAU, TAU_FOM
@@ -40,7 +41,6 @@ SHIPPED_HULL = "mp20-chgnet"
 """The hull where the data folder has no file for one."""
 
 _TARGET = "diel_total_target"
-_BEST = {"learning_rate": 4e-4, "warmup": 5, "schedule": "linear", "n_epochs": 1, "baseline": "group"}
 
 
 class PaperEnergy(EnergyAboveHull):
@@ -217,7 +217,7 @@ class Work:
     def rl_run(self) -> Path:
         """Return the folder of reinforcement on the energy above the hull: Table S1, at the settings' size."""
         options = {**self.energy_reward, "space_group": self.groups, "tau": TAU}
-        return self._reinforced("rl", options, {"reward_range": (-2.0, 1.0)})
+        return self._reinforced("rl", options, {"reward_range": ENERGY_PRESETS["best"]["reward_range"]})
 
     def fom_run(self) -> Path:
         """Return the folder of reinforcement on the figure of merit: Table S1, at the settings' size."""
@@ -278,7 +278,7 @@ class Work:
         from agents.klppo.run import train
 
         if self.settings.setting == "best":
-            options |= {**_BEST, "weights": {"lattice": 0.0}, **small}
+            options |= {**PRESETS["best"], **small}
         options |= {"iterations": self.settings.iterations, "batch_size": self.settings.batch_size, "samples": 0}
         run = self._folder_of(kind, options)
         return self._once(run, lambda: train(TrainConfig(run=run, **self._common(), **options)))

@@ -6,7 +6,6 @@ from functools import cache
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 
 import crystal_env  # noqa: F401  registers the environment
 from agents import CrystalFormer, CrystalFormerConfig
@@ -80,4 +79,4 @@ def divergence(p, q):
 
 def environment(num_envs=4, **options):
     options = {"bins": BINS, "space_group": list(GROUPS), "reward": reward, **CONSTRAINTS, **options}
-    return gym.make_vec("CrystalGen-v0", num_envs=num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **options)
+    return gym.make_vec("CrystalGen-v0", num_envs=num_envs, **options)

@@ -1,16 +1,32 @@
 """What is read off an environment is what stepping through it would give, and what cannot be read off is refused."""
 
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TransformReward
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecCheckNan,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+)
 from tiny_grammar import BINS, CONSTRAINTS, GROUPS, environment, every_crystal, reward
 
 from agents import CrystalVecEnv
-from agents.klppo.env_adapter import CrystalTask, n_decisions
-from crystal_env import CrystalBatch, sample_masked
+from agents.klppo.env_adapter import EnvAdapter, n_decisions
+from crystal_env import CrystalBatch, CrystalGenEnv, sample_masked
+from crystal_env.wrappers import CrystalDictObservation, MaskInObservation, VectorCrystalDictObservation
 from rewards import CrystalReward, VectorCrystalReward
 
 
@@ -19,34 +35,86 @@ def doubled(crystals):
 
 
 def single(**options):
-    return gym.make(
-        "CrystalGen-v0", bins=BINS, space_group=list(GROUPS), **{"reward": reward, **CONSTRAINTS, **options}
-    )
+    options = {"bins": BINS, "space_group": list(GROUPS), "reward": reward, **CONSTRAINTS, **options}
+    return gym.make("CrystalGen-v0", **options)
 
 
-def tasks():
-    """Yield environments, and the reward that each ends with."""
-    yield CrystalVecEnv(environment()), reward
-    yield VecMonitor(CrystalVecEnv(environment())), reward
-    yield CrystalVecEnv(VectorCrystalReward(environment(), doubled)), doubled
-    inside = gym.wrappers.vector.TransformReward(environment(), lambda rewards: -3 * rewards)
-    yield CrystalVecEnv(VectorCrystalReward(inside, doubled)), doubled
-    outside = gym.wrappers.vector.TransformReward(
-        VectorCrystalReward(environment(), doubled), lambda rewards: rewards**2
-    )
-    yield CrystalVecEnv(outside), lambda crystals: doubled(crystals) ** 2
-    yield CrystalVecEnv(gym.wrappers.vector.ClipReward(outside, 0, 3)), lambda c: np.minimum(doubled(c) ** 2, 3)
-    yield DummyVecEnv([lambda: Monitor(single())]), reward
-    yield DummyVecEnv([lambda: CrystalReward(single(), doubled)]), doubled
-    yield (
-        DummyVecEnv([lambda: gym.wrappers.TransformReward(single(), lambda value: value / 2)]),
-        lambda c: reward(c) / 2,
-    )
+def half(value):
+    return value / 2
 
 
-@pytest.mark.parametrize(("env", "expected"), tasks())
-def test_rewards_are_those_that_playing_ends_with(env, expected):
-    task = CrystalTask(env)
+def negative(rewards):
+    return -3 * rewards
+
+
+def native(*wrappers, **options):
+    """Return the vector environment in wrappers, the first one innermost."""
+    env = environment(**options)
+    for wrap in wrappers:
+        env = wrap(env)
+    return CrystalVecEnv(env)
+
+
+def copies(*wrappers, number=1, kind=DummyVecEnv, **options):
+    """Return single environments in wrappers, side by side."""
+
+    def make():
+        env = single(**options)
+        for wrap in wrappers:
+            env = wrap(env)
+        return env
+
+    made = kind([make] * number)
+    return made if isinstance(made, DummyVecEnv) else CrystalVecEnv(made)
+
+
+VectorReward, VectorTransform = VectorCrystalReward, gym.wrappers.vector.TransformReward
+HONOURED = {
+    "bare": (native, reward),
+    "same step": (partial(native, autoreset_mode=AutoresetMode.SAME_STEP), reward),
+    "disabled": (partial(native, autoreset_mode=AutoresetMode.DISABLED), reward),
+    "monitor": (lambda: VecMonitor(native()), reward),
+    "nan check": (lambda: VecCheckNan(native()), reward),
+    "statistics": (partial(native, gym.wrappers.vector.RecordEpisodeStatistics), reward),
+    "reward": (partial(native, partial(VectorReward, reward=doubled)), doubled),
+    "reward over a transform": (
+        partial(native, partial(VectorTransform, func=negative), partial(VectorReward, reward=doubled)), doubled,
+    ),
+    "transform over a reward": (
+        partial(native, partial(VectorReward, reward=doubled), partial(VectorTransform, func=np.square)),
+        lambda crystals: doubled(crystals) ** 2,
+    ),
+    "clip": (
+        partial(native, partial(VectorReward, reward=doubled), lambda e: gym.wrappers.vector.ClipReward(e, 0, 1.5)),
+        lambda crystals: np.minimum(doubled(crystals), 1.5),
+    ),
+    "transform each": (
+        partial(native, lambda e: gym.wrappers.vector.VectorizeTransformReward(e, TransformReward, func=half)),
+        lambda crystals: reward(crystals) / 2,
+    ),
+    "single": (partial(copies, Monitor), reward),
+    "several": (partial(copies, Monitor, number=3), reward),
+    "made by Gymnasium": (partial(copies, number=2, kind=SyncVectorEnv), reward),
+    "single statistics": (partial(copies, gym.wrappers.RecordEpisodeStatistics), reward),
+    "single order and check": (partial(copies, gym.wrappers.OrderEnforcing, gym.wrappers.PassiveEnvChecker), reward),
+    "long time limit": (partial(copies, partial(gym.wrappers.TimeLimit, max_episode_steps=17)), reward),
+    "single reward": (partial(copies, partial(CrystalReward, reward=doubled)), doubled),
+    "single transform": (
+        partial(copies, partial(TransformReward, func=half), number=2), lambda crystals: reward(crystals) / 2,
+    ),
+    "single clip": (
+        partial(copies, lambda e: gym.wrappers.ClipReward(e, 0, 0.5)), lambda c: np.minimum(reward(c), 0.5),
+    ),
+    "reward around Gymnasium's": (
+        lambda: CrystalVecEnv(VectorReward(SyncVectorEnv([single] * 2), doubled)), doubled,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "expected"), HONOURED.values(), ids=HONOURED)
+def test_rewards_are_those_that_stepping_ends_with(make, expected):
+    env = make()
+    task = EnvAdapter(env)
     crystals = every_crystal()
     np.testing.assert_allclose(task.score(crystals).total, expected(crystals))
     env.seed(0)
@@ -75,35 +143,188 @@ def test_lengths_of_episodes_are_counted():
             lengths[row], checked = 0, checked + 1
 
 
-def test_masks_are_left_out_where_nothing_is_constrained_and_open_where_an_observation_is_outside():
+def test_masks_are_none_or_open_where_nothing_is_constrained():
     assert (
-        CrystalTask(CrystalVecEnv(environment(elements=None, max_sites=20, max_atoms=None))).masks(np.zeros((1, 9)))
+        EnvAdapter(CrystalVecEnv(environment(elements=None, max_sites=20, max_atoms=None))).masks(np.zeros((1, 9)))
         is None
     )
     wide = environment(elements=[3, 9, 17, 35])
-    narrow = CrystalTask(CrystalVecEnv(environment()))
+    narrow = EnvAdapter(CrystalVecEnv(environment()))
     observations, _ = wide.reset(seed=0)
     for action in (1, 27 + 35):
         observations = wide.step(np.full(4, action))[0]
     assert narrow.masks(observations).all()
 
 
-def doubling_every_step():
-    return gym.wrappers.vector.TransformReward(environment(), lambda rewards: rewards + 1)
+class Doubling(gym.Wrapper):
+    def step(self, action):
+        observation, value, *rest = self.env.step(action)
+        return observation, 2 * value, *rest
+
+
+class OneGroup(gym.Wrapper):
+    def reset(self, *, seed=None, options=None):
+        return self.env.reset(seed=seed, options={"space_group": 221})
+
+
+class DoublingStatistics(gym.wrappers.RecordEpisodeStatistics):
+    def step(self, action):
+        observation, value, *rest = super().step(action)
+        return observation, 2 * value, *rest
+
+
+class DoublingReward(CrystalReward):
+    def step(self, action):
+        observation, value, *rest = super().step(action)
+        return observation, 2 * value, *rest
+
+
+class DoublingEnv(CrystalGenEnv):
+    def step(self, action):
+        observation, value, *rest = super().step(action)
+        return observation, 2 * value, *rest
+
+
+class DoublingVecEnv(DummyVecEnv):
+    def step_wait(self):
+        observations, values, *rest = super().step_wait()
+        return observations, 2 * values, *rest
+
+
+class Ranks(gym.vector.VectorRewardWrapper):
+    def rewards(self, rewards):
+        return np.where(rewards > 0, rewards / np.maximum(rewards.max(), 1e-9), rewards)
+
+
+def replaced():
+    env = single()
+    env.step = lambda action: env.env.step(action)
+    return env
+
+
+def plus_one(rewards):
+    return rewards + 1
+
+
+REFUSED = {
+    "must have a reward": partial(native, reward=None),
+    "'agent'": partial(native, space_group="agent"),
+    "VecNormalize": lambda: VecNormalize(native()),
+    "VecFrameStack": lambda: VecFrameStack(native(), 2),
+    "TransformReward changes it": partial(native, partial(VectorTransform, func=plus_one)),
+    "TransformReward changes": partial(
+        copies, partial(TransformReward, func=plus_one), partial(CrystalReward, reward=doubled)
+    ),
+    "Ranks mixes": partial(native, Ranks),
+    "NormalizeReward": partial(native, gym.wrappers.vector.NormalizeReward),
+    "layer NormalizeReward, whose step": partial(copies, gym.wrappers.NormalizeReward),
+    "layer NormalizeObservation": partial(copies, gym.wrappers.NormalizeObservation),
+    "NormalizeObservation": partial(native, gym.wrappers.vector.NormalizeObservation),
+    "VectorCrystalDictObservation": partial(native, VectorCrystalDictObservation),
+    "CrystalDictObservation": partial(copies, CrystalDictObservation),
+    "MaskInObservation": partial(copies, MaskInObservation),
+    "StickyAction": partial(copies, partial(gym.wrappers.StickyAction, repeat_action_probability=0.5)),
+    "RepeatAction": partial(copies, partial(gym.wrappers.RepeatAction, num_repeats=2)),
+    "Autoreset": partial(copies, gym.wrappers.Autoreset),
+    "ClipAction": partial(copies, gym.wrappers.ClipAction, action_mode="continuous"),
+    "max_episode_steps of TimeLimit must be at least 17": partial(
+        copies, partial(gym.wrappers.TimeLimit, max_episode_steps=16)
+    ),
+    "layer Doubling, whose step": partial(copies, Doubling),
+    "layer OneGroup, whose reset": partial(copies, OneGroup),
+    "layer DoublingStatistics, whose step": partial(copies, DoublingStatistics),
+    "layer DoublingReward, whose step": partial(copies, partial(DoublingReward, reward=reward)),
+    "layer DoublingEnv, whose step": lambda: DummyVecEnv([DoublingEnv]),
+    "layer DoublingVecEnv, whose step_wait": partial(copies, kind=DoublingVecEnv),
+    "OrderEnforcing, whose step": lambda: DummyVecEnv([replaced]),
+    "got CartPoleEnv": lambda: DummyVecEnv([lambda: gym.make("CartPole-v1")]),
+    "got AsyncVectorEnv": lambda: CrystalVecEnv(AsyncVectorEnv([single])),
+    "got SubprocVecEnv": lambda: SubprocVecEnv([single]),
+}
+
+
+@pytest.mark.parametrize(("message", "make"), REFUSED.items(), ids=REFUSED)
+def test_what_cannot_be_honoured_is_refused_by_name(make, message):
+    env = make()
+    with pytest.raises(ValueError, match=message):
+        EnvAdapter(env)
+    env.close()
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("message", "make", "other"),
     [
-        (lambda: CrystalVecEnv(environment(reward=None)), "must have a reward"),
-        (lambda: CrystalVecEnv(environment(space_group="agent")), "'agent'"),
-        (lambda: VecNormalize(CrystalVecEnv(environment())), "VecNormalize"),
-        (lambda: VecFrameStack(CrystalVecEnv(environment()), 2), "VecFrameStack"),
-        (lambda: CrystalVecEnv(doubling_every_step()), "unfinished"),
-        (lambda: CrystalVecEnv(gym.wrappers.vector.NormalizeReward(environment())), "NormalizeReward"),
-        (lambda: DummyVecEnv([lambda: gym.make("CartPole-v1")]), "CrystalGen-v0"),
+        ("same constraints", single, partial(single, max_sites=1)),
+        ("same constraints", single, partial(single, space_group=[221])),
+        ("same bins", single, partial(single, bins=48)),
+        ("same reward", single, partial(single, reward=doubled)),
+        ("same reward", single, partial(single, invalid_reward=-7)),
+        ("same reward", lambda: CrystalReward(single(), reward), lambda: CrystalReward(single(), doubled)),
+        ("same reward", lambda: TransformReward(single(), half), lambda: TransformReward(single(), negative)),
+        ("same wrappers", single, lambda: TransformReward(single(), half)),
     ],
 )
-def test_what_cannot_be_read_off_is_refused(make, message):
-    with pytest.raises(ValueError, match=message):
-        CrystalTask(make())
+def test_copies_that_differ_are_refused_by_name(message, make, other):
+    with pytest.raises(ValueError, match=f"all copies of env must have the {message}"):
+        EnvAdapter(DummyVecEnv([make, other]))
+
+
+def test_copies_of_gymnasium_are_compared_too():
+    with pytest.raises(ValueError, match="copy 0 and copy 1 differ"):
+        EnvAdapter(CrystalVecEnv(SyncVectorEnv([single, partial(single, reward=doubled)])))
+
+
+def test_the_last_copy_counts_as_the_first_does():
+    with pytest.raises(ValueError, match="copy 0 and copy 2 differ"):
+        EnvAdapter(DummyVecEnv([single, single, partial(single, reward=doubled)]))
+
+
+class Scaled:
+    """A reward with a number in it."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, crystals):
+        return self.factor * reward(crystals)
+
+
+def adapter(**options):
+    return EnvAdapter(native(**options))
+
+
+def test_the_digest_tells_tasks_apart():
+    same = [adapter(reward=Scaled(2.0)), adapter(reward=Scaled(2.0))]
+    assert same[0].digest == same[1].digest
+    assert same[0].has_task_of(None, same[1].digest)
+    others = [
+        adapter(reward=Scaled(3.0)), adapter(reward=reward), adapter(reward=Scaled(2.0), invalid_reward=-5),
+        adapter(reward=Scaled(2.0), max_sites=1), adapter(reward=Scaled(2.0), bins=48),
+        EnvAdapter(native(partial(VectorTransform, func=half), reward=Scaled(2.0))),
+        EnvAdapter(native(partial(VectorTransform, func=negative), reward=Scaled(2.0))),
+    ]  # fmt: skip
+    assert len({same[0].digest, *(other.digest for other in others)}) == 1 + len(others)
+    assert not any(same[0].has_task_of(None, other.digest) for other in others)
+
+
+def test_the_digest_is_that_of_another_process():
+    code = "from test_env_adapter import Scaled, adapter; print(adapter(reward=Scaled(2.0)).digest)"
+    paths = os.pathsep.join([*sys.path, str(Path(__file__).parent)])
+    run = partial(subprocess.run, [sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    digests = {run(env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": seed}).stdout for seed in "12"}
+    assert len(digests) == 1
+
+
+def test_a_reward_that_cannot_be_pickled_is_the_same_only_as_itself():
+    class Locked:
+        def __init__(self):
+            self.lock = threading.Lock()
+
+        def __call__(self, crystals):
+            return reward(crystals)
+
+    one = Locked()
+    first, again, other = adapter(reward=one), adapter(reward=one), adapter(reward=Locked())
+    assert first.digest is None
+    assert again.has_task_of(first, first.digest)
+    assert not other.has_task_of(first, first.digest)

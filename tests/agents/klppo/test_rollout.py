@@ -40,18 +40,19 @@ def test_numbers_of_a_batch_by_hand():
     assert logged["entropy/letters"] == 0.5
     assert logged["terms/e"] == pytest.approx(13.1 / 5)
     assert logged["terms_of_scored/e"] == pytest.approx(3.1 / 4)
-    assert logged["rollout/failed_share"] == 0.2
+    assert logged["rollout/failure_rate"] == 0.2
 
 
 def test_variety_counts_equivalent_descriptions_once():
     seen = variety(CRYSTALS, np.array([True, True, False, True, False]))
-    assert seen["rollout/unique_share"] == 4 / 5  # both descriptions of rock salt are one
-    assert seen["rollout/unique_success_share"] == 2 / 5
-    assert seen["rollout/valid_share"] == 1.0 - 1 / 5 * (CRYSTALS.min_distance(0.5)[4] < 0.5)
-    assert seen["rollout/success_share"] == 3 / 5
+    assert seen["rollout/unique_rate"] == 4 / 5  # both descriptions of rock salt are one
+    assert seen["rollout/unique_success_rate"] == 2 / 5
+    assert seen["rollout/valid_rate"] == 1.0 - 1 / 5 * (CRYSTALS.min_distance(0.5)[4] < 0.5)
+    assert seen["rollout/success_rate"] == 3 / 5
     assert seen["variety/formulas"] == 4
-    assert seen["variety/prototypes"] == 2
-    assert seen["variety/largest_formula_share"] == 2 / 5
+    assert seen["variety/templates"] == 2
+    assert seen["variety/prototypes"] == 3
+    assert seen["variety/largest_formula_fraction"] == 2 / 5
     assert seen["variety/elements"] == 6
     assert seen["variety/space_groups"] == 2
 

@@ -1,0 +1,113 @@
+"""Settings are checked by name, presets are defaults, and the learning rate follows its schedule."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.klppo.config import PRESETS, SETTINGS, KLPPOConfig, TrainConfig
+
+WRONG = {
+    "tau": [-1, np.nan, np.inf, True, "0.1", None],
+    "learning_rate": [-1e-4, np.nan, True, "1e-4", None],
+    "warmup": [-1, 1.5, True, None],
+    "schedule": ["cosine", None, 1],
+    "batch_size": [0, -1, 1.5, True, None, np.nan],
+    "n_epochs": [0, 1.5, True],
+    "clip_range": [0, -1, np.nan, np.inf, True, "0.2"],
+    "max_grad_norm": [0, np.nan, np.inf, True, None],
+    "ratio": ["word", None, ["token"]],
+    "log_ratio_weights": [
+        {"x": 1}, {"lattice": -1}, {"lattice": np.nan}, {"lattice": True}, {"lattice": "0"}, None, [1, 1, 1, 0],
+        dict.fromkeys(("letters", "elements", "coordinates", "lattice"), 0),
+    ],
+    "baseline": ["x", None, {}],
+    "ema_decay": [1, -0.1, np.nan, True, None],
+    "reward_range": [(0,), (0, 1, 2), (1, 0), (0, 0), (0, np.nan), (0, np.inf), (False, 1), "01", 1, {"a": 1}],
+    "replay_coef": [-1, np.nan, np.inf, True, None],
+    "replay_size": [0, -1, 1.5, True, None],
+    "paper_update": [1, "yes", None],
+    "max_tokens": [0, -1, 1.5, True, np.nan],
+    "sample_batch_size": [0, -1, 1.5, True],
+}  # fmt: skip
+
+
+def test_every_setting_has_its_wrong_values():
+    assert set(WRONG) == set(SETTINGS)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_wrong_value_is_refused_with_its_own_name(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} must"):
+        KLPPOConfig(**{name: value})
+    with pytest.raises(ValueError, match=rf"^{name} must"):
+        TrainConfig(run=Path("run"), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("iterations", 0), ("iterations", True), ("samples", -1), ("seed", 0.5), ("checkpoint_minutes", 0),
+     ("checkpoint_minutes", np.nan), ("floor", np.nan), ("reward_kwargs", None), ("constraints", "x")],
+)  # fmt: skip
+def test_a_wrong_setting_of_a_run_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} must"):
+        TrainConfig(run=Path("run"), **{name: value})
+
+
+@pytest.mark.parametrize("options", [{"ratio": "token"}, {"log_ratio_weights": {"lattice": 0}}])
+def test_the_published_update_takes_no_other_ratio(options):
+    with pytest.raises(ValueError, match=r"^paper_update takes ratio 'sequence' and no log_ratio_weights"):
+        KLPPOConfig(paper_update=True, **options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = KLPPOConfig(tau=np.float32(0.5), batch_size=np.int64(8), reward_range=[np.float64(-1), 1])
+    assert (config.tau, config.batch_size) == (0.5, 8)
+
+
+def test_presets_are_defaults_that_arguments_win_over():
+    assert KLPPOConfig.from_preset("paper") == KLPPOConfig()
+    best = KLPPOConfig.from_preset("best")
+    assert (best.batch_size, best.n_epochs, best.learning_rate, best.warmup) == (500, 1, 4e-4, 5)
+    assert (best.schedule, best.baseline) == ("linear", "group")
+    assert best.weights() == {"letters": 1, "elements": 1, "coordinates": 1, "lattice": 0}
+    assert KLPPOConfig.from_preset("best", n_epochs=3, tau=0.2) == replace(best, n_epochs=3, tau=0.2)
+    assert set(PRESETS["best"]) <= set(SETTINGS)
+
+
+def test_presets_add_bounds_of_energies_for_energies_alone():
+    energy = TrainConfig.from_preset("best", run=Path("run"))
+    assert (energy.reward_range, energy.reward_kwargs) == ((-2.0, 1.0), {"max_depth": 0.2})
+    density = TrainConfig.from_preset("best", run=Path("run"), reward="rewards:Density")
+    assert (density.reward_range, density.reward_kwargs) == (None, {})
+    own = TrainConfig.from_preset("best", run=Path("run"), reward_kwargs={"hull": "mine.npz"})
+    assert own.reward_kwargs == {"hull": "mine.npz"}
+    assert TrainConfig.from_preset("paper", run=Path("run")) == TrainConfig(run=Path("run"))
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="unknown settings \\['weights'\\]"):
+        KLPPOConfig.from_preset("best", weights={})
+    with pytest.raises(ValueError, match=r"preset must be in .* got 'worst'"):
+        KLPPOConfig.from_preset("worst")
+
+
+def test_learning_rates_rise_and_fall():
+    config = KLPPOConfig(learning_rate=1.0, warmup=2, schedule="linear")
+    rates = [config.learning_rate_at(i, 1 - i / 10) for i in (0, 1, 5, 9)]
+    assert rates == pytest.approx([0.5, 0.9, 0.5, 0.1])
+    assert config.learning_rate_at(20, -1.0) == 0
+    schedule = KLPPOConfig(learning_rate=lambda remaining: remaining**2, warmup=2)
+    assert schedule.learning_rate_at(0, 0.5) == 0.125
+    assert schedule.learning_rate_at(7, 0.5) == 0.25
+
+
+def test_settings_are_documented_once_and_in_the_docs():
+    page = (Path(__file__).parents[3] / "docs" / "reinforcement.md").read_text()
+    for config in (KLPPOConfig, TrainConfig):
+        own = [f.name for f in fields(config) if f.name in config.__annotations__]
+        lines = [line.strip() for line in config.__doc__.splitlines()]
+        for name in set(own) - ({"learning_rate", "log_ratio_weights"} if config is TrainConfig else set()):
+            assert sum(line.startswith(f"{name}: ") for line in lines) == 1, name
+    assert [name for name in SETTINGS if f"`{name}" not in page] == []
