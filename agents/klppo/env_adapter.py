@@ -20,7 +20,7 @@ from agents.crystalformer.distribution import Distribution
 from agents.sb3.vec_env import CrystalVecEnv
 from crystal_env.crystal import CrystalBatch
 from crystal_env.env import CrystalGenEnv
-from crystal_env.episodes import CrystalTask, CrystalEnvBase
+from crystal_env.episodes import CrystalEnvBase, CrystalTask
 from crystal_env.errors import InputError
 from crystal_env.grammar.state import CrystalStates
 from crystal_env.reward import RewardResult, stateful_parts

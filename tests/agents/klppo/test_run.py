@@ -1,9 +1,12 @@
-"""A run of reinforcement holds all of itself, goes on after an interruption, and explains what is wrong with it."""
+"""A run of reinforcement holds all of itself, resumes after an interruption, and explains what is wrong with it."""
 
 import csv
 import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +14,14 @@ import torch
 from ase.io import read
 from tiny_grammar import base_model
 
-from agents import CrystalFormer
+from agents import CrystalFormer, DPOConfig, FinetuneConfig, PretrainConfig, dpo, finetune, pretrain
+from agents import cli as commands
 from agents.klppo.config import TrainConfig
 from agents.klppo.run import train
+from agents.training.run_folder import RunFolder
 from benchmarks.cli import cli
 from crystal_env import Crystal, CrystalBatch
+from crystal_env.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +71,13 @@ def test_samples_are_files_and_a_table(tmp_path, base):
         log_prob = agent.model.log_prob(crystals, **options).total.numpy()
     for row, crystal, score in zip(rows, crystals, log_prob, strict=True):
         assert Crystal.from_string(row["crystal"]) == crystal
-        assert float(row["reward"]) == pytest.approx(agent.task.score(crystal.to_batch()).total[0])
+        assert float(row["reward"]) == pytest.approx(agent.adapter.score(crystal.to_batch()).total[0])
         assert float(row["log_prob"]) == pytest.approx(score, abs=1e-4)
     for path, crystal in zip(sorted((run / "samples" / "cif").glob("*.cif")), crystals, strict=True):
         assert Crystal.from_structure(read(path)).formula == crystal.formula
 
 
-def test_an_interrupted_run_goes_on_as_if_it_never_was(tmp_path, base, monkeypatch):
+def test_an_interrupted_run_resumes_as_if_it_never_was(tmp_path, base, monkeypatch):
     train(config(tmp_path / "straight", base, schedule="linear"), progress=False)
     import agents.klppo.run
 
@@ -84,7 +90,7 @@ def test_an_interrupted_run_goes_on_as_if_it_never_was(tmp_path, base, monkeypat
     with pytest.raises(KeyboardInterrupt, match="iteration 2; resume it"):
         train(config(tmp_path / "stopped", base, schedule="linear"), progress=False)
     assert not (tmp_path / "stopped" / "samples").exists()
-    train(TrainConfig.of_run(tmp_path / "stopped"), progress=False)
+    train(TrainConfig.of_run(tmp_path / "stopped", device="cpu", checkpoint_minutes=1), progress=False)
     assert torch.equal(weights(tmp_path / "stopped" / "model"), weights(tmp_path / "straight" / "model"))
     histories = [
         [
@@ -98,18 +104,105 @@ def test_an_interrupted_run_goes_on_as_if_it_never_was(tmp_path, base, monkeypat
     np.testing.assert_array_equal(*same)
 
 
-def test_learning_rates_rise_and_fall():
-    rates = TrainConfig(run=None, iterations=10, learning_rate=1.0, warmup=2, schedule="linear")
-    assert [rates.rate(i) for i in (0, 1, 5, 9)] == pytest.approx([0.5, 0.9, 0.5, 0.1])
-
-
-def test_a_finished_run_is_not_overwritten_and_other_settings_do_not_resume_it(tmp_path, base):
+def test_a_run_is_not_overwritten_or_resumed_as_another_one(tmp_path, base):
     run = tmp_path / "run"
     train(config(run, base), progress=False)
     with pytest.raises(ValueError, match="resume it, or choose another folder"):
         train(config(run, base), progress=False)
     with pytest.raises(ValueError, match="tau"):
         train(config(run, base, tau=0.2, resume=True), progress=False)
+
+
+def test_a_changed_file_of_settings_is_refused_by_name(tmp_path, base):
+    run = tmp_path / "run"
+    train(config(run, base), progress=False)
+    path = run / "run.json"
+    path.write_text(path.read_text().replace('"tau": 0.1', '"tau": 0.3'))
+    with pytest.raises(SystemExit, match=r"cannot be resumed with tau = 0.3 \(it was 0.1\)"):
+        cli.main(["train", "--resume", "--run", str(run)])
+
+
+def test_a_crash_in_the_middle_of_a_line_loses_that_line_only(tmp_path, base):
+    run = tmp_path / "run"
+    train(config(run, base), progress=False)
+    path = run / "history.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    train(TrainConfig.of_run(run), progress=False)
+    assert [entry["step"] for entry in map(json.loads, path.read_text().splitlines())] == [1, 2, 3]
+
+
+def test_two_processes_do_not_share_a_run(tmp_path, base):
+    settings = config(tmp_path / "run", base)
+    with RunFolder(settings.run).lock():
+        starts = (
+            lambda: train(settings, progress=False),
+            lambda: finetune(FinetuneConfig(settings.run, base), False),
+            lambda: dpo(DPOConfig(settings.run, base), False),
+            lambda: pretrain(PretrainConfig(tmp_path / "none.csv", settings.run), False),
+        )
+        for start in starts:
+            with pytest.raises(InputError, match=f"run {settings.run} is in use by"):
+                start()
+
+
+@pytest.mark.parametrize("command", ["train", "pretrain", "finetune", "dpo"])
+def test_a_run_resumes_on_another_device_from_the_command_line(tmp_path, base, command, monkeypatch):
+    """A run that began on a GPU, as far as its settings tell."""
+    run, seen = tmp_path / "run", []
+    kinds = {"train": TrainConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig, "dpo": DPOConfig}
+    data = {"data": tmp_path / "data.csv"} if command == "pretrain" else {}
+    settings = kinds[command](run=run, device="cuda", **data)
+    RunFolder(run).write_settings(settings.plain())
+    monkeypatch.setitem(commands._RUNS, command, (kinds[command], seen.append))
+    cli.main([command, "--resume", "--run", str(run), "--device", "cpu", "--checkpoint-minutes", "0.5"])
+    assert (seen[0].device, seen[0].checkpoint_minutes, seen[0].resume) == ("cpu", 0.5, True)
+    RunFolder(run).check_settings(seen[0].plain(), settings.plain())
+    cli.main([command, "--resume", "--run", str(run)])
+    assert (seen[1].device, seen[1].checkpoint_minutes) == ("cuda", 5.0)
+
+
+def parsed(words, monkeypatch):
+    seen = []
+    monkeypatch.setitem(commands._RUNS, "train", (TrainConfig, seen.append))
+    cli.main(["train", "--run", "somewhere", *words])
+    return seen[0]
+
+
+def test_the_command_takes_the_best_preset_and_arguments_win(monkeypatch):
+    run = Path("somewhere")
+    assert parsed([], monkeypatch) == TrainConfig.from_preset("best", run=run)
+    assert parsed(["--preset", "paper"], monkeypatch) == TrainConfig(run=run)
+    words = ["--n-epochs", "3", "--reward-range", "None", "--preset=best", "--log-ratio-weights", "{}"]
+    ours = {"n_epochs": 3, "reward_range": None, "log_ratio_weights": {}}
+    assert parsed(words, monkeypatch) == TrainConfig.from_preset("best", run=run, **ours)
+    words = ["--reward", "rewards:Density", "--reward-kwargs", '{"target": 3.0}']
+    ours = {"reward": "rewards:Density", "reward_kwargs": {"target": 3.0}}
+    assert parsed(words, monkeypatch) == TrainConfig.from_preset("best", run=run, **ours)
+
+
+def test_every_help_line_stands_alone(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for line in ("Peak Adam learning rate", "Training iterations", "Preset that the other settings default to"):
+        assert line in text
+
+
+def test_a_wrong_number_on_the_command_line_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--run", str(tmp_path / "run"), "--tau", "-1"])
+    assert "tau must be a finite number of at least 0" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_commands_run_as_a_module(tmp_path, base):
+    run = [sys.executable, "-m", "agents.cli"]
+    again = subprocess.run([*run, "train", "--resume", "--run", str(tmp_path)], capture_output=True, text=True)
+    assert again.stderr == f"crystalgen: {tmp_path} holds no run to resume: run.json is missing\n"
+    wrong = subprocess.run([*run, "evaluate"], capture_output=True, text=True)
+    assert "takes one of convert, pretrain, finetune, dpo, train, sample, mcmc, got 'evaluate'" in wrong.stderr
+    code = "import sys, agents.cli; assert not any(name.startswith('benchmarks') for name in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_command_trains_samples_and_converts(tmp_path, base, capsys):
@@ -138,7 +231,6 @@ def test_the_command_trains_samples_and_converts(tmp_path, base, capsys):
     ("words", "message"),
     [
         (["train", "--run", "{run}", "--reward", "nothing:here"], "nothing"),
-        (["train", "--run", "{run}", "--tau", "-1"], "tau must be"),
         (["train", "--run", "{run}", "--model", "no-such-model"], "no model 'no-such-model'"),
         (["train", "--resume", "--run", "{run}"], "holds no run"),
         (["sample", "--out", "{run}", "--best-of", "2"], "needs a reward"),
