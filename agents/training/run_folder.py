@@ -79,15 +79,15 @@ class RunFolder:
         Raises:
             ValueError: if the folder holds no run, or its file of settings is damaged.
         """
-        path = self.path / _SETTINGS_FILE
+        path, reason = self.path / _SETTINGS_FILE, f"{self.path} holds no run to resume: {_SETTINGS_FILE} is"
         if not path.is_file():
-            raise InputError(f"{self.path} holds no run to resume: {_SETTINGS_FILE} is missing")
+            raise InputError(f"{reason} missing")
         try:
             settings = json.loads(path.read_text())["settings"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+            raise InputError(f"{reason} damaged: {type(error).__name__}: {error}") from error
         if not isinstance(settings, dict):
-            raise InputError(f"{path} is damaged: its settings must be a dictionary, got {settings!r}")
+            raise InputError(f"{reason} damaged: its settings must be a dictionary, got {settings!r}")
         return settings
 
     @classmethod

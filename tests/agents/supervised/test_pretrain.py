@@ -227,6 +227,7 @@ def test_a_checkpoint_is_written_in_time(config, monkeypatch):
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path):
     folder = RunFolder(tmp_path)
+    folder.write_settings({})
     folder.save_state({"step": 1})
     with pytest.raises(Exception, match="pickle"):
         folder.save_state({"step": 2, "large": torch.zeros(10_000), "unwritable": lambda: None})

@@ -3,6 +3,7 @@
 import pytest
 
 import benchmarks.baselines as baselines
+from agents.klppo.config import KLPPOConfig
 from benchmarks.baselines.search import iteration_size, range_width
 from benchmarks.tasks import find_task
 
@@ -18,7 +19,8 @@ def test_settings_come_in_units_of_the_task():
         for bound, sign in zip(stability.range, (-1, 1), strict=True)
     )
     assert (low, high) == pytest.approx((-2.0, 1.2))
-    rates = [best.rate(iteration, iteration / 40) for iteration in range(41)]
+    config = KLPPOConfig(learning_rate=best.learning_rate, warmup=best.warmup, schedule="linear")
+    rates = [config.learning_rate_at(iteration, 1 - iteration / 40) for iteration in range(41)]
     assert rates[0] == pytest.approx(best.learning_rate / 5)
     assert max(rates) == pytest.approx(best.learning_rate * 36 / 40)
     assert rates[-1] == 0
