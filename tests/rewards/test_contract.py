@@ -13,7 +13,7 @@ from rewards.combinators.transforms import Affine, Clip, DoubleSigmoid, Sigmoid,
 from rewards.composition_match import CompositionMatch
 from rewards.dielectric import DielectricFoM
 from rewards.novelty import Novelty
-from rewards.property import BandGap, Property
+from rewards.property import Property
 from rewards.testing.reward import check_reward, examples
 from rewards.uniqueness import Uniqueness
 
@@ -51,12 +51,6 @@ REWARDS = {
     "diversity of formulas": (Diversity(DENSITY, floor=-10.0), {"stateful": True}),
     "diversity of templates": (Diversity(VALIDITY, "template"), {"stateful": True}),
     "diversity of structures": (Diversity(VALIDITY, "structure"), {"stateful": True}),
-    "cache": (Cached(DENSITY, key="exact"), {}),
-    "meter": (Metered(DENSITY), {}),
-    "property": (Property(sizes, "mse", target=4.0), {}),
-    "band gap": (BandGap(sizes, "minimise"), {}),
-    "dielectric": (DielectricFoM(sizes, sizes), {}),
-    "forces": (rewards.ForceStress(), {}),
     "formula": (CompositionMatch("SrTiO3"), {}),
     "stoichiometry": (CompositionMatch(stoichiometry="AB"), {}),
     "elements": (CompositionMatch(elements=["Ti", "O"]), {}),

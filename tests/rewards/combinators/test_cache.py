@@ -1,12 +1,6 @@
 import copy
 import itertools
-import json
-import multiprocessing
-import os
 import pickle
-import sqlite3
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 
@@ -17,7 +11,6 @@ from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.equivalents import equivalents
 from crystal_env.reward import RewardResult
 from rewards.combinators.cache import Cached, canonical_key, exact_keys
-from rewards.density import Density
 from rewards.validity import Validity
 
 
@@ -186,106 +179,6 @@ def test_copy_keeps_the_cache_and_is_independent(tmp_path, crystals, duplicate):
     cached.close()
 
 
-def test_file_is_read_by_another_program(tmp_path, crystals):
-    path = tmp_path / "cache.sqlite"
-    first = Cached(Volume(), path=path, name="volume")
-    expected = first(crystals)
-    first.close()
-    reward = Volume()
-    second = Cached(reward, path=path, name="volume")
-    result = second(crystals)
-    assert reward.seen == []
-    assert result.total.tolist() == expected.total.tolist()  # to the last bit
-    assert_equal(result, expected)
-    second.close()
-
-
-def test_file_keeps_what_memory_forgets(tmp_path, crystals):
-    reward = Volume()
-    cached = Cached(reward, size=1, path=tmp_path / "cache.sqlite", name="volume")
-    for _ in range(2):
-        assert_equal(cached(crystals), Volume()(crystals))
-    assert reward.seen == [5]
-    cached.close()
-
-
-def test_file_of_another_reward_is_refused(tmp_path):
-    path = tmp_path / "cache.sqlite"
-    Cached(Volume(), path=path, name="volume").close()
-    with pytest.raises(ValueError, match="cache with reward 'volume', not 'density'"):
-        Cached(Density(), path=path, name="density")
-    with pytest.raises(ValueError, match="cache with key 'canonical', not 'exact'"):
-        Cached(Volume(), path=path, name="volume", key="exact")
-
-
-def test_file_of_something_else_is_refused_and_stays_as_it_is(tmp_path):
-    text, database = tmp_path / "notes.txt", tmp_path / "other.sqlite"
-    text.write_text("no cache\n" * 200)
-    connection = sqlite3.connect(database)
-    connection.execute("CREATE TABLE mine (x)")
-    connection.close()
-    for path in (text, database):
-        before = path.read_bytes()
-        with pytest.raises(ValueError, match="cannot be a cache of rewards"):
-            Cached(Volume(), path=path, name="volume")
-        assert path.read_bytes() == before
-    with pytest.raises(ValueError, match="cannot be a cache of rewards: unable to open"):
-        Cached(Volume(), path=tmp_path / "nowhere" / "cache.sqlite", name="volume")
-
-
-def test_lost_file_is_a_warning_and_crystals_are_scored(tmp_path, crystals):
-    path = tmp_path / "cache.sqlite"
-    cached = Cached(Volume(), path=path, name="volume")
-    cached.close()
-    path.write_text("no cache\n" * 200)
-    with pytest.warns(RuntimeWarning, match="could not be"):
-        assert_equal(cached(crystals), Volume()(crystals))
-
-
-WRITER = """
-import sys
-import numpy as np
-from crystal_env.crystal import Crystal
-from rewards.combinators.cache import Cached
-path, process = sys.argv[1], int(sys.argv[2])
-sys.stdin.readline()
-cached = Cached(lambda crystals: crystals.L[:, 0], path=path, name="length")
-for a in range(40):
-    length = 3 + 0.1 * (a + (40 * process if a % 2 else 0))  # even ones are everyone's
-    cached([Crystal.from_string("221-a-Na-0-0-0-X-{0}-{0}-{0}-90-90-90".format(f"{length:.2f}"))])
-"""
-
-
-def test_several_processes_write_one_file_at_once(tmp_path):
-    path, count = tmp_path / "cache.sqlite", 4
-    commands = [[sys.executable, "-c", WRITER, str(path), str(process)] for process in range(count)]
-    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
-    writers = [subprocess.Popen(command, text=True, **pipes) for command in commands]
-    for writer in writers:
-        writer.stdin.write("start\n")
-        writer.stdin.flush()
-    assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [("", 0)] * count
-    lengths = {round(3 + 0.1 * (a + (40 * p if a % 2 else 0)), 2) for a in range(40) for p in range(count)}
-    connection = sqlite3.connect(path)
-    totals = sorted(total for (total,) in connection.execute("SELECT total FROM results"))
-    connection.close()
-    assert totals == sorted(lengths)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_forked_process_opens_a_connection_of_its_own(tmp_path, crystals):
-    cached = Cached(Volume(), path=tmp_path / "cache.sqlite", name="volume")
-    cached(crystals[:2])
-    child = multiprocessing.get_context("fork").Process(target=cached, args=(crystals,))
-    child.start()
-    child.join(30)
-    assert child.exitcode == 0
-    cached.reward.seen.clear()
-    cached(crystals)
-    assert cached.reward.seen == []
-    cached.close()
-
-
 def test_remembered_crystal_costs_far_less_than_a_millisecond(mp20):
     cached = Cached(Volume())
     cached(mp20)
@@ -293,17 +186,6 @@ def test_remembered_crystal_costs_far_less_than_a_millisecond(mp20):
     for _ in range(20):
         cached(mp20)
     assert (time.perf_counter() - start) / (20 * len(mp20)) < 3e-4
-
-
-def test_terms_of_the_file_are_plain_json(tmp_path, crystals):
-    path = tmp_path / "cache.sqlite"
-    cached = Cached(Volume(), path=path, name="volume")
-    expected = cached(crystals[:1])
-    cached.close()
-    connection = sqlite3.connect(path)
-    (terms,) = connection.execute("SELECT terms FROM results").fetchone()
-    connection.close()
-    assert json.loads(terms) == {name: values[0] for name, values in expected.terms.items()}
 
 
 def test_wrong_arguments_are_value_errors(tmp_path):

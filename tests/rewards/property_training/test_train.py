@@ -1,4 +1,4 @@
-"""Training of a property model on generated data: it learns, resumes bit for bit, and what it writes can be used."""
+"""Training of a property model on generated data: it learns, resumes bit for bit, and its results load."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import torch
 
 from crystal_env.crystal import Crystal, CrystalBatch
 from rewards.property import Property
-from rewards.property_training.data import load_property_data, split
+from rewards.property_training.data import load_property_data
 from rewards.property_training.train import PropertyConfig, train_property
 
 pytest.importorskip("matgl")
@@ -36,34 +36,6 @@ def table(tmp_path_factory):
 def config(table, tmp_path):
     options = {"low": 0.0, "epochs": 8, "batch_size": 8, "learning_rate": 5e-3}
     return PropertyConfig(tmp_path / "run", (table,), ("a",), **options)
-
-
-def test_rows_without_a_target_or_out_of_range_are_left_out(table):
-    data = load_property_data([table], ["a", "twice"], low=0, high=100)
-    assert data.targets.shape == (22, 2)
-    assert data.left_out == {"no structure": 0, "no target": 1, "outside the range": 1}
-    np.testing.assert_allclose(data.crystals.L[:, 0], data.targets[:, 0], atol=1e-3)
-    np.testing.assert_allclose(data.targets[:, 1], 2 * data.targets[:, 0], atol=1e-3)
-    assert "salt-3" not in data.names
-
-
-def test_targets_of_another_file_are_joined_by_name(table, tmp_path):
-    other = tmp_path / "targets.csv"
-    other.write_text("material_id,gap\nsalt-7,7.5\nsalt-1,1.5\nnowhere,3\n")
-    data = load_property_data([table], ["gap"], other)
-    assert data.names == ["salt-1", "salt-7"]
-    assert data.targets.tolist() == [[1.5], [7.5]]
-    with pytest.raises(ValueError, match=r"targets.csv needs a column 'length'"):
-        load_property_data([table], ["length"], other)
-
-
-def test_split_is_a_partition_in_the_given_proportions():
-    parts = split(100, (8, 1, 1), seed=3)
-    assert [len(part) for part in parts] == [80, 10, 10]
-    assert sorted(np.concatenate(parts)) == list(range(100))
-    assert split(100, (8, 1, 1), seed=4)[2].tolist() != parts[2].tolist()
-    with pytest.raises(ValueError, match="3 structures are too few"):
-        split(3, (8, 1, 1), seed=0)
 
 
 def test_a_model_learns_and_predicts_the_same_as_a_reward(config, table):

@@ -12,6 +12,7 @@ import pytest
 
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.reward import RewardResult
+from rewards.density import Density
 from rewards.remote.ray_pool import RayPool
 
 ray = pytest.importorskip("ray")
@@ -171,6 +172,11 @@ def test_torch_has_one_thread_in_a_worker():
 
     with RayPool(threads, workers=1, num_cpus=2) as pool:
         assert pool(many(1)).total.tolist() == [1.0]
+
+
+def test_the_floor_is_that_of_the_reward_where_it_is_lower():
+    assert RayPool(Density(clip=20.0)).floor == -20.0
+    assert RayPool(Density(clip=2.0), floor=-3.0).floor == -3.0
 
 
 def test_nothing_is_started_for_no_crystals():
