@@ -78,7 +78,7 @@ def draw(player: Any, task: Task, seed: int, name: str | None = None) -> Drawn:
     if _is_crystalformer_agent(player):
         from benchmarks.harness.model_agent import ModelSampler
 
-        player = ModelSampler(player.model, task, getattr(player.task, "bins", 0))
+        player = ModelSampler(player.model, task, getattr(player.adapter, "bins", 0))
     elif hasattr(player, "predict") and hasattr(player, "policy"):
         player = _StockPlayer(player)
     if hasattr(player, "sample"):
