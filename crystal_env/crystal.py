@@ -153,7 +153,7 @@ class CrystalBatch:
             return Crystal._trusted(
                 int(self.G[index]), self.W[index, :n], self.A[index, :n], self.XYZ[index, :n], self.L[index]
             )
-        return CrystalBatch(*(array[index] for array in self.arrays))
+        return CrystalBatch(self.G[index], self.W[index], self.A[index], self.XYZ[index], self.L[index])
 
     def __repr__(self) -> str:
         return f"<CrystalBatch of {len(self)} crystals>"

@@ -51,8 +51,7 @@ class RewardResult(NamedTuple):
             floor: value of a term where a result lacks it; success is 0 there.
             names: terms that the joined result has in any case, before all others.
         """
-        none = RewardResult(np.zeros(0), {}, np.zeros(0, object))
-        results = [none, *results]
+        results = results or [RewardResult(np.zeros(0), {}, np.zeros(0, object))]
         terms = {}
         for name in dict.fromkeys([*names, *(name for result in results for name in result.terms)]):
             fill = 0.0 if name == "success" else floor
@@ -279,8 +278,11 @@ class Scorer:
         """Join results and give all the same terms; a crystal with a number that is not finite fails."""
         joined = RewardResult.concatenate(results, self.floor, self._terms)
         self._terms = list(joined.terms)
+        columns = {"the reward": joined.total, **joined.terms}
+        if all(np.isfinite(values).all() for values in columns.values()):
+            return joined
         failures, bad = joined.failures.copy(), np.zeros(len(joined.total), bool)
-        for name, values in {"the reward": joined.total, **joined.terms}.items():
+        for name, values in columns.items():
             broken = ~np.isfinite(values)
             for row in np.flatnonzero(broken & _is_none(failures)):
                 failures[row] = f"{name} is {values[row]}"
