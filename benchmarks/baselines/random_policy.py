@@ -31,7 +31,7 @@ class RandomPolicy:
         sampler = UniformPolicy(self.bins, session.seed)
         env = session.make_vec(self.num_envs, bins=self.bins)
         observations, info = env.reset(seed=session.seed)
-        while not session.oracle.spent and session.oracle.asked < _PATIENCE * session.task.budget:
+        while not session.oracle.spent and session.oracle.queried < _PATIENCE * session.task.budget:
             observations, _, _, _, info = env.step(sampler.act(observations, info["action_mask"] > 0))
         return sampler
 

@@ -1,6 +1,7 @@
-"""The commands ``crystalgen benchmark run``, ``list``, ``data``, ``report`` and ``leaderboard``."""
+"""The commands ``crystalgen benchmark run``, ``list``, ``data``, ``report``, ``leaderboard`` and ``migrate``."""
 
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -8,6 +9,7 @@ from typing import TypeVar
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
+from benchmarks.metrics.labels import label
 from benchmarks.tasks import TASKS
 from benchmarks.tasks.perovskites import FILE, read_table
 from crystal_env.dataset import data_folder
@@ -21,6 +23,7 @@ _COMMANDS = {
     "data": "Check the table of perovskites and install it in the data folder.",
     "report": "Write the HTML page of a folder of results.",
     "leaderboard": "Rank the results in some folders.",
+    "migrate": "Bring results of earlier versions into the current format, in place.",
 }
 
 
@@ -59,6 +62,17 @@ class LeaderboardConfig:
     out: Path = Path("leaderboard")
 
 
+@dataclass(frozen=True)
+class MigrateConfig:
+    """Settings of ``benchmark migrate``.
+
+    Attributes:
+        folders: Folders to search for results, recursively.
+    """
+
+    folders: Positional[tuple[Path, ...]]
+
+
 def main(args: list[str]) -> None:
     """Run one of the commands.
 
@@ -67,9 +81,7 @@ def main(args: list[str]) -> None:
     """
     command, rest = (args[0], args[1:]) if args else ("--help", [])
     if command == "run":
-        from benchmarks.harness import runner
-
-        runner.main(rest)
+        _run(rest)
     elif command == "list":
         print(task_list())
     elif command == "data":
@@ -83,19 +95,51 @@ def main(args: list[str]) -> None:
 
         config = _parsed(LeaderboardConfig, command, rest)
         print(leaderboard.write(config.folders, config.out))
+    elif command == "migrate":
+        from benchmarks.harness.migrate import migrate
+
+        changed = migrate(_parsed(MigrateConfig, command, rest).folders)
+        print("\n".join(map(str, changed)) if changed else "all results are of the current format")
     elif command in ("--help", "-h", "help"):
         print("\n".join(["usage: crystalgen benchmark COMMAND ...", "", *_lines(_COMMANDS)]))
     else:
         raise InputError(f"there is no command {command!r}, there are {list(_COMMANDS)}")
 
 
+def _run(args: list[str]) -> None:
+    """Run an agent, print a summary of the results, and write their page."""
+    from benchmarks.harness.runner import RunConfig, run
+    from benchmarks.report import report
+    from benchmarks.report.text import summary
+
+    @dataclass(frozen=True)
+    class RunCommand(RunConfig):
+        """Run an agent on a task of the benchmark.
+
+        Attributes:
+            report: Write the page ``report.html`` too.
+        """
+
+        report: bool = True
+
+    config = _parsed(RunCommand, "run", args)
+    try:
+        results = run(config)
+    except KeyboardInterrupt:
+        print("\ninterrupted: --resume resumes the run", file=sys.stderr)
+        raise SystemExit(130) from None
+    print(summary(results))
+    if config.report:
+        print(f"report: {report(config.out)}")
+
+
 def task_list() -> str:
     """Return the tasks as a table."""
-    lines = [f"{'task':<22}{'tier':<6}{'calls':>8}  {'crystals':>8}  score and aim"]
+    lines = [f"{'task':<22}{'tier':<6}{'calls':>8}  {'crystals':>8}  score and goal"]
     for task in TASKS:
         cases = f"{len(task.cases)}×" if len(task.cases) > 1 else ""
         numbers = f"{cases + str(task.budget):>8}  {cases + str(task.size):>8}"
-        lines.append(f"{task.name:<22}{task.tier:<6}{numbers}  {task.score}: {task.summary}")
+        lines.append(f"{task.name:<22}{task.tier:<6}{numbers}  {label(task.score)}: {task.summary}")
     return "\n".join(lines)
 
 

@@ -1,5 +1,5 @@
 """Evaluation of generated crystals, of any generator: ``crystalgen evaluate`` and `benchmarks.evaluate`.
 
-`readers` reads files entry by entry, `samples` makes one sequence of them, `evaluate` computes the metrics, `cli` is
-the command. Metrics themselves are defined in `benchmarks.metrics`.
+`evaluate` reads the crystals and computes their metrics, `summary` the numbers of the whole sample, `plot` the picture;
+`cli` is the command. Metrics themselves are defined in `benchmarks.metrics`, files are read by `benchmarks.samples`.
 """

@@ -36,11 +36,11 @@ def load_agent(source: str, kwargs: Mapping[str, Any]) -> Any:
     return target(**kwargs)
 
 
-def player_of(agent: Any, session: Session, kwargs: Mapping[str, Any]) -> Any:
-    """Return what draws: the agent, after it has learned from a session if it does.
+def trained_agent(agent: Any, session: Session, kwargs: Mapping[str, Any]) -> Any:
+    """Return the policy or sampler of an agent, after it has learned from a session if it learns.
 
     Raises:
-        ValueError: if the agent is nothing that can learn or draw.
+        ValueError: if the agent can neither learn nor be sampled.
     """
     if hasattr(agent, "train") and not hasattr(agent, "predict"):
         return agent.train(session)

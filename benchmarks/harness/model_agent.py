@@ -1,4 +1,4 @@
-"""What draws crystals from a CrystalFormer under a task's constraints."""
+"""A sampler of crystals from a CrystalFormer under a task's constraints."""
 
 import numpy as np
 import torch
@@ -8,16 +8,16 @@ from agents import CrystalFormer
 from benchmarks.tasks import Task
 from crystal_env.crystal import CrystalBatch
 
-_AT_ONCE = 256  # crystals that are scored by the network
+_BATCH = 256  # crystals whose likelihoods the network computes at once
 
 
 class ModelSampler:
-    """Draws from a network under a task's constraints, and knows the likelihoods.
+    """Samples from a network under a task's constraints, with likelihoods.
 
     Args:
         model: the network.
         task: the task.
-        bins: numeric bins of the environment that it has learned in, 0 for none.
+        bins: numeric bins of the environment that it was trained in, 0 for none.
     """
 
     def __init__(self, model: CrystalFormer, task: Task, bins: int = 0) -> None:
@@ -29,7 +29,7 @@ class ModelSampler:
 
     @torch.inference_mode()
     def log_prob(self, crystals: CrystalBatch) -> NDArray[np.float64]:
-        """Return the log-likelihoods (N,) of crystals that were drawn, in nats."""
-        parts = [crystals[start : start + _AT_ONCE] for start in range(0, len(crystals), _AT_ONCE)]
+        """Return the log-likelihoods (N,) of crystals in nats."""
+        parts = [crystals[start : start + _BATCH] for start in range(0, len(crystals), _BATCH)]
         scores = [self.model.log_prob(part, **self.options).total.double().cpu().numpy() for part in parts]
         return np.concatenate([np.zeros(0), *scores])

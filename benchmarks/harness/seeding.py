@@ -1,4 +1,4 @@
-"""The generators that Python, NumPy and torch share, which libraries seed and draw from, left as they were found."""
+"""The global random generators of Python, NumPy and torch, which libraries seed and use, left as they were found."""
 
 import random
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What an agent of the benchmark learns from: the environments of a task, around an oracle that counts."""
+"""The interface that an agent of the benchmark learns from: a task's environments around its metered oracle."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +23,14 @@ _PATIENCE = 20
 
 
 class Session:
-    """A task, once, with a seed: whatever an agent learns, it learns through this.
+    """One training run on a task: everything that an agent learns, it learns through this.
 
     Args:
         task: the task, of one case.
-        seed: of everything random that the agent does.
-        folder: for the agent's own files, such as checkpoints.
+        seed: seed of everything random in the agent.
+        folder: folder for the agent's own files, such as checkpoints.
         answers: an SQLite file that keeps the oracle's answers.
-        name: what the progress bar is called; None shows none.
+        name: name on the progress bar; None shows none.
 
     Attributes:
         task: the task.
@@ -51,7 +51,7 @@ class Session:
             raise InputError(f"task must be of one case, such as task.case(0); {task.id} has {len(task.cases)}")
         self.task, self.seed, self.folder = task, int(seed), folder or Path()
         self._bar = tqdm(total=task.budget, desc=name, unit="call", disable=name is None)
-        self.oracle = Oracle(task, path=answers, told=self._show)
+        self.oracle = Oracle(task, path=answers, on_query=self._show)
 
     def make(self, **kwargs: Any) -> gym.Env:
         """Return the task's environment; see `crystal_env.CrystalGenEnv`.
@@ -65,7 +65,7 @@ class Session:
         return gym.make("CrystalGen-v0", reward=self.oracle, **self._checked(kwargs))
 
     def make_vec(self, num_envs: int = 64, **kwargs: Any) -> VectorEnv:
-        """Return ``num_envs`` of them, natively batched, with autoreset mode SAME_STEP.
+        """Return the task's environment in ``num_envs`` copies, natively batched, with autoreset mode SAME_STEP.
 
         Raises:
             ValueError: if the arguments would change the task.
@@ -74,19 +74,19 @@ class Session:
         return gym.make_vec("CrystalGen-v0", num_envs=num_envs, reward=self.oracle, **kwargs)
 
     def score(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
-        """Return what crystals (B,) are worth, by the oracle."""
+        """Return the oracle's rewards of crystals (B,)."""
         return self.oracle(crystals)
 
     def callback(self) -> "BaseCallback":
         """Return a callback of stable-baselines3 that ends learning when the budget is spent.
 
-        It also ends it when twenty times as many crystals were asked for: an agent that draws the same few forever
-        spends nothing.
+        It also ends it after twenty times as many queries: an agent that repeats the same few crystals forever spends
+        nothing.
         """
         return _budget_callback(self.oracle, _PATIENCE * self.task.budget)
 
     def progress(self, text: str | None) -> None:
-        """Show what the agent is doing beside the calls that it has made."""
+        """Show a text beside the number of calls, such as the phase of the agent's training."""
         self._bar.set_postfix_str(text or "")
 
     def close(self) -> None:
@@ -109,6 +109,6 @@ def _budget_callback(oracle: Oracle, max_queries: int) -> "BaseCallback":
 
     class BudgetCallback(BaseCallback):
         def _on_step(self) -> bool:
-            return not oracle.spent and oracle.asked < max_queries
+            return not oracle.spent and oracle.queried < max_queries
 
     return BudgetCallback()

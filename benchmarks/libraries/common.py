@@ -15,7 +15,7 @@ from tyro.conf import OmitArgPrefixes
 
 from agents import TokenFeatures
 from benchmarks.baselines.random_policy import UniformPolicy
-from benchmarks.harness.rollout import draw
+from benchmarks.harness.rollout import sample_agent
 from benchmarks.harness.session import Session
 from benchmarks.tasks import find_task
 from crystal_env.errors import InputError
@@ -140,10 +140,10 @@ def mean_return(policy: Any, session: Session) -> float:
     Raises:
         ValueError: if an action was not allowed.
     """
-    drawn = draw(policy, session.task, session.seed)
-    if failed := [failure for failure in drawn.failures if failure is not None]:
+    samples = sample_agent(policy, session.task, session.seed)
+    if failed := list(samples.failures.values()):
         raise InputError(f"policy must take allowed actions only, {len(failed)} episodes failed: {failed[0]}")
-    return float(session.score(drawn.crystals).total.mean())
+    return float(session.score(samples.crystals).total.mean())
 
 
 class _PrintingSession(Session):

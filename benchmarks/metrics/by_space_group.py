@@ -1,4 +1,4 @@
-"""Shares for each space group, and over all of them with weights of one's choice."""
+"""Rates for each space group, and over all of them with given weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.relaxation import share
+from benchmarks.metrics.summary import rate
 from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import mp20_group_counts
 from crystal_env.wyckoff import N_GROUPS
@@ -41,40 +41,42 @@ def space_group_weights(weights: "str | Mapping[int, float] | NDArray[np.float64
     return result
 
 
-def group_numbers(groups: NDArray[np.int64], verdicts: Mapping[str, NDArray[np.bool_]]) -> dict[str, Any]:
-    """Return for each space group its attempts, and the share of each verdict among them.
+def rates_by_space_group(
+    space_groups: NDArray[np.int64], flags: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, dict[str, Any]]:
+    """Return for each space group the number of its attempts, and the rate of each flag among them.
 
     Args:
-        groups: (N,) space groups of the attempts; 0, which gave none, is left out.
-        verdicts: name -> (N,) who has achieved it.
+        space_groups: (N,) space groups of the attempts; those without one, 0, are left out.
+        flags: name -> (N,) which attempts have it.
     """
     numbers = {}
-    for group in np.unique(groups[groups > 0]).tolist():
-        here = groups == group
-        of = int(here.sum())
-        shares = {name: share(int(values[here].sum()), of) for name, values in verdicts.items()}
-        numbers[str(group)] = {"attempts": of, **shares}
+    for group in np.unique(space_groups[space_groups > 0]).tolist():
+        here = space_groups == group
+        total = int(here.sum())
+        rates = {name: rate(values[here].sum(), total) for name, values in flags.items()}
+        numbers[str(group)] = {"attempts": total, **rates}
     return numbers
 
 
-def weighted_shares(numbers: Mapping[str, Any], weights: NDArray[np.float64]) -> dict[str, Any]:
-    """Return shares over all space groups, each with its weight (231,) whatever its attempts.
+def weighted_rates(numbers: Mapping[str, Any], weights: NDArray[np.float64]) -> dict[str, Any]:
+    """Return rates over all space groups, each with its weight (231,) whatever its attempts.
 
     Intervals combine Wilson's of the groups by the method of variance estimates recovery (Zou and Donner, Stat. Med.
-    27, 1693 (2008)). Groups without an attempt are left out; ``weight without an attempt`` says what they have.
+    27, 1693 (2008)). Groups without an attempt are left out; ``weight_without_attempts`` is their weight.
     """
     present = [group for group in numbers if weights[int(group)] > 0]
     total = sum(weights[int(group)] for group in present)
-    result: dict[str, Any] = {"weight without an attempt": float(1 - total / weights.sum())}
+    result: dict[str, Any] = {"weight_without_attempts": float(1 - total / weights.sum())}
     if not present:
         return result
     w = np.array([weights[int(group)] for group in present]) / total
     for name in numbers[present[0]]:
         if name == "attempts":
             continue
-        p = np.array([numbers[group][name]["share"] for group in present])
+        p = np.array([numbers[group][name]["rate"] for group in present])
         low, high = np.array([numbers[group][name]["interval"] for group in present]).T
         value = float(w @ p)
         down, up = float(np.sqrt(w**2 @ (p - low) ** 2)), float(np.sqrt(w**2 @ (high - p) ** 2))
-        result[name] = {"share": value, "interval": [max(value - down, 0.0), min(value + up, 1.0)]}
+        result[name] = {"rate": value, "interval": [max(value - down, 0.0), min(value + up, 1.0)]}
     return result

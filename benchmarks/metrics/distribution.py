@@ -1,4 +1,4 @@
-"""How far the crystals of a sample are, as a whole, from those of a reference, and how varied they are."""
+"""Distances between the distributions of a sample and of a reference, and diversities of a sample."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,28 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
-from crystal_env.symmetry.normaliser import letter_permutations
-from crystal_env.wyckoff import LETTERS, N_ELEMENTS, N_GROUPS, N_LETTERS
+from crystal_env.symmetry.canonical import wyckoff_template
+from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS
 from rewards.screen import cell_thickness
 
-_MOST = 1000  # crystals that coverage compares with
-_NEAR = 0.95  # share of the test set that the known crystals cover
-_FLATTEST = 0.5  # Å between opposite faces of a cell
+_MAX_COMPARED = 1000  # crystals that coverage compares with
+_NEAR = 0.95  # fraction of the test set that the known crystals cover
+_MIN_THICKNESS = 0.5  # Å between opposite faces of a cell
 
 
 def distribution(crystals: CrystalBatch, reference: CrystalBatch) -> dict[str, float]:
-    """Return distances of distributions, new templates and diversities of B crystals, by name.
+    """Return distances of distributions, new Wyckoff templates and diversities of B crystals, by name.
 
-    - ``JSD of space groups`` and ``JSD of elements``: Jensen-Shannon divergences in bits, between 0 and 1; an element
-      counts once a crystal.
-    - ``templates``, ``templates new to the reference``, as a share of the templates: a template is a space group with
-      the letters of its sites up to the normaliser, elements left aside.
-    - ``Vendi of elements`` and ``Vendi of templates``: effective numbers of different crystals (Friedman and Dieng,
-      TMLR 2023), the kernel being the cosine of the compositions, and whether templates are the same.
+    - ``jsd_space_groups`` and ``jsd_elements``: Jensen-Shannon divergences in bits, between 0 and 1; an element counts
+      once a crystal.
+    - ``templates`` and ``new_template_fraction``: the number of Wyckoff templates, and the fraction of them that the
+      reference does not have.
+    - ``vendi_elements`` and ``vendi_templates``: effective numbers of different crystals (Friedman and Dieng, TMLR
+      2023), the kernel being the cosine of the compositions, and whether templates are the same.
 
     Args:
         crystals: B crystals; rows without a site are left out.
-        reference: what they are compared with; of no crystals, distances to it are left out.
+        reference: what they are compared with; without crystals in it, distances to it are left out.
     """
     crystals = crystals[crystals.n_sites() > 0]
     if not len(crystals):
@@ -37,15 +37,15 @@ def distribution(crystals: CrystalBatch, reference: CrystalBatch) -> dict[str, f
     mine, known = Counter(templates(crystals)), set(templates(reference))
     result = {}
     if len(reference):
-        result["JSD of space groups"] = divergence(crystals.G, reference.G, N_GROUPS + 1)
-        result["JSD of elements"] = divergence(_elements(crystals), _elements(reference), N_ELEMENTS + 1)
+        result["jsd_space_groups"] = divergence(crystals.G, reference.G, N_GROUPS + 1)
+        result["jsd_elements"] = divergence(_elements(crystals), _elements(reference), N_ELEMENTS + 1)
     result["templates"] = float(len(mine))
     if len(reference):
-        result["templates new to the reference"] = len(set(mine) - known) / len(mine)
+        result["new_template_fraction"] = len(set(mine) - known) / len(mine)
     fractions = crystals.composition().astype(np.float64)
     fractions /= np.maximum(np.linalg.norm(fractions, axis=1, keepdims=True), 1e-12)
-    result["Vendi of elements"] = vendi(np.linalg.svd(fractions, compute_uv=False) ** 2 / len(crystals))
-    result["Vendi of templates"] = vendi(np.array([*mine.values()]) / len(crystals))
+    result["vendi_elements"] = vendi(np.linalg.svd(fractions, compute_uv=False) ** 2 / len(crystals))
+    result["vendi_templates"] = vendi(np.array([*mine.values()]) / len(crystals))
     return result
 
 
@@ -75,38 +75,25 @@ def vendi(eigenvalues: NDArray[np.float64]) -> float:
 
 
 def templates(crystals: CrystalBatch) -> list[str]:
-    """Return the templates (B) of crystals such as ``"225-ab"``: the group, and the letters of the sites.
-
-    Of the lists of letters that the normaliser makes of each other it is the first in the alphabet. That is not always
-    the list in `Crystal.key`, on which the elements have a say.
-    """
-    sites = np.sort(np.where(crystals.W > 0, crystals.W, N_LETTERS), axis=1)
-    kinds, kind = np.unique(np.column_stack([crystals.G, sites]), axis=0, return_inverse=True)
-    names = [_template(int(row[0]), row[1:][row[1:] < N_LETTERS]) for row in kinds]
-    return [names[i] for i in kind]
-
-
-def _template(G: int, W: NDArray[np.int64]) -> str:
-    images = np.sort(letter_permutations(G)[:, W], axis=1)
-    smallest = images[np.lexsort(images.T[::-1])[0]]
-    return f"{G}-{''.join(LETTERS[letter - 1] for letter in smallest)}"
+    """Return the Wyckoff templates of crystals (B)."""
+    return [wyckoff_template(crystal) for crystal in crystals]
 
 
 def covered(crystals: CrystalBatch, test: CrystalBatch, known: CrystalBatch) -> dict[str, float]:
-    """Return ``coverage recall`` and ``coverage precision`` of crystals and a test set, and the ``coverage cutoff``.
+    """Return ``coverage_recall`` and ``coverage_precision`` of crystals and a test set, and the ``coverage_cutoff``.
 
-    Near is what is as near as the nearest known crystal is for 95 % of the test set, by `amd_fingerprint`: CDVAE's own
+    The cutoff is the distance within which 95 % of the test set have a known crystal, by `amd_fingerprint`: CDVAE's own
     fingerprints and cutoffs need matminer. Of test set and known crystals, 1,000 each are taken, evenly spread.
     """
     from scipy.spatial import cKDTree
 
-    test, known = (batch[:: max(1, len(batch) // _MOST)][:_MOST] for batch in (test, known))
+    test, known = (batch[:: max(1, len(batch) // _MAX_COMPARED)][:_MAX_COMPARED] for batch in (test, known))
     if not len(test) or not len(known):
         return {}
     nearest = cKDTree(amd_fingerprint(known)).query(amd_fingerprint(test))[0]
     cutoff = float(np.quantile(nearest, _NEAR))
     recall, precision = coverage(crystals, test, amd_fingerprint, cutoff)
-    return {"coverage recall": recall, "coverage precision": precision, "coverage cutoff": cutoff}
+    return {"coverage_recall": recall, "coverage_precision": precision, "coverage_cutoff": cutoff}
 
 
 def coverage(
@@ -115,7 +102,7 @@ def coverage(
     fingerprint: Callable[[CrystalBatch], NDArray[np.float64]],
     cutoff: float,
 ) -> tuple[float, float]:
-    """Return recall and precision: shares of the reference near a crystal, and of crystals near the reference.
+    """Return recall and precision: the fraction of the reference near a crystal, and of crystals near the reference.
 
     Args:
         crystals: B crystals.
@@ -137,14 +124,14 @@ def amd_fingerprint(crystals: CrystalBatch, k: int = 24) -> NDArray[np.float64]:
     """Return average minimum distances and compositions of crystals (B, k + 118): continuous, and without a setting.
 
     The first k numbers are the mean distances in Å of atoms to their first k neighbours (Widdowson et al., MATCH 87,
-    529 (2022)), divided by sqrt(k) to make their root mean square, and 0 where a cell is flatter than 0.5 Å, whose
-    neighbours nobody can count; the others are element fractions.
+    529 (2022)), divided by sqrt(k) to make their root mean square, and 0 where a cell is flatter than 0.5 Å, which has
+    too many neighbours to count; the others are element fractions.
     """
     from ase.neighborlist import neighbor_list
 
     fractions = crystals.composition()[:, 1:] / np.maximum(crystals.n_atoms()[:, None], 1)
     rows = np.zeros((len(crystals), k))
-    proper = cell_thickness(crystals) >= _FLATTEST
+    proper = cell_thickness(crystals) >= _MIN_THICKNESS
     for row, atoms in enumerate(crystals.to_atoms()):
         if not proper[row]:
             continue

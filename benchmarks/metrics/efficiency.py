@@ -1,8 +1,9 @@
-"""How soon an agent finds what is good: learning curves over oracle calls, and the areas under them.
+"""Sample efficiency: growth of the best rewards over oracle calls.
 
-As PMO has it (Gao et al., NeurIPS Datasets and Benchmarks 2022): the mean of the k best totals so far, averaged over
-the oracle calls of the budget; the last value counts for calls that were not made. Totals are those of different
-crystals, since repeated ones are no calls.
+``mean_top_k`` is the mean of the k best totals so far, averaged over every oracle call of the budget; the last value
+stands for calls that were not made. PMO's area under the curve (Gao et al., NeurIPS Datasets and Benchmarks 2022) is
+another number: it takes the mean of the k best at every 100th call only and integrates by the trapezoidal rule, from 0
+at call 0. Totals are those of different crystals: to query a crystal again is no call.
 """
 
 import numpy as np
@@ -16,18 +17,18 @@ TOPS = (1, 10, 100)
 def efficiency(
     totals: NDArray[np.float64], budget: int, threshold: float, low: float = 0.0, high: float = 1.0
 ) -> dict[str, float | int | None]:
-    """Return ``auc top-k``, ``calls to k`` and ``burden`` of a run, k = 1, 10, 100, and its ``best`` total.
+    """Return ``mean_top_k``, ``calls_to_k``, k = 1, 10, 100, ``calls_per_success`` and ``best`` of a run.
 
     Args:
         totals: (N,) in the order of the oracle's calls.
         budget: oracle calls that were allowed.
-        threshold: total from which on a crystal counts as a success.
-        low: total that counts as 0 in the areas.
-        high: total that counts as 1.
+        threshold: lowest total of a success.
+        low: total that is 0 in ``mean_top_k``.
+        high: total that is 1.
 
     Returns:
-        The areas are between 0 and 1. ``calls to k`` is the call of the k-th success, None if there is none. ``burden``
-        is the number of calls for each success, None without a success.
+        ``mean_top_k`` is between 0 and 1. ``calls_to_k`` is the call of the k-th success, None if there is none.
+        ``calls_per_success`` is None without a success, and ``best``, the highest total, without a call.
 
     Raises:
         ValueError: if the budget is no call or less than the totals, or ``low`` is not below ``high``.
@@ -37,16 +38,16 @@ def efficiency(
         raise InputError(f"budget must be at least 1 and the number of totals, got {budget} for {len(totals)}")
     if not low < high:
         raise InputError(f"low must be below high, got {low} and {high}")
-    share = np.clip((totals - low) / (high - low), 0, 1)
+    scaled = np.clip((totals - low) / (high - low), 0, 1)
     numbers: dict[str, float | int | None] = {}
     for k in TOPS:
-        means = top_means(share, k)
+        means = top_means(scaled, k)
         rest = (budget - len(means)) * (means[-1] if len(means) else 0.0)
-        numbers[f"auc top-{k}"] = float((means.sum() + rest) / budget)
+        numbers[f"mean_top_{k}"] = float((means.sum() + rest) / budget)
     successes = np.flatnonzero(totals >= threshold)
     for k in TOPS:
-        numbers[f"calls to {k}"] = int(successes[k - 1]) + 1 if len(successes) >= k else None
-    numbers["burden"] = len(totals) / len(successes) if len(successes) else None
+        numbers[f"calls_to_{k}"] = int(successes[k - 1]) + 1 if len(successes) >= k else None
+    numbers["calls_per_success"] = len(totals) / len(successes) if len(successes) else None
     numbers["best"] = float(totals.max()) if len(totals) else None
     return numbers
 
@@ -76,15 +77,15 @@ def curve(totals: NDArray[np.float64], budget: int, points: int = 200) -> dict[s
         points: at most.
 
     Returns:
-        ``calls``, ``top-1``, ``top-10``, ``top-100`` and ``mean``, the mean of the totals since the point before. Where
+        ``calls``, ``top_1``, ``top_10``, ``top_100`` and ``mean``, the mean of the totals since the point before. Where
         fewer calls were made than allowed, the best stay as they are, and so does the mean.
     """
     totals = np.asarray(totals, np.float64)
     if not len(totals):
-        return {"calls": [], **{f"top-{k}": [] for k in TOPS}, "mean": []}
+        return {"calls": [], **{f"top_{k}": [] for k in TOPS}, "mean": []}
     calls = np.unique(np.linspace(0, budget, min(points, budget) + 1).astype(np.int64))[1:]
     last = np.minimum(calls, len(totals)) - 1
-    numbers = {f"top-{k}": top_means(totals, k)[last].tolist() for k in TOPS}
+    numbers = {f"top_{k}": top_means(totals, k)[last].tolist() for k in TOPS}
     sums = np.concatenate([[0.0], np.cumsum(totals)])
     ends = np.unique(last + 1)
     means = np.diff(sums[np.concatenate([[0], ends])]) / np.diff(np.concatenate([[0], ends]))

@@ -1,33 +1,65 @@
-"""Numbers over seeds: the interquartile mean and its interval (Agarwal et al., NeurIPS 2021)."""
+"""Intervals: of a rate over attempts, of a statistic over crystals, of a score over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import trim_mean
 
 from crystal_env.errors import InputError
 
-_REPEATS = 10_000
-_FEW = 3
+MIN_SEEDS = 5
+"""Seeds from which on a score over seeds has an interval at 95 %; below, the range of the seeds is given instead."""
+
+_LEVEL = 0.95
+_Z = 1.959964  # quantile of the normal distribution at 97.5 %
 
 
-def interquartile_mean(values: NDArray[np.float64] | Sequence[float]) -> float:
-    """Return the mean of what is left of values, of any shape, without the lowest and the highest quarter."""
-    return float(trim_mean(np.asarray(values, np.float64), 0.25, axis=None))
+def wilson(count: int, total: int, z: float = _Z) -> tuple[float, float]:
+    """Return Wilson's interval of a rate, by default at 95 % (Wilson, J. Am. Stat. Assoc. 22, 209 (1927))."""
+    if not total:
+        return 0.0, 1.0
+    rate, weight = count / total, z**2 / total
+    middle, width = rate + weight / 2, z * np.sqrt(rate * (1 - rate) / total + weight / (4 * total))
+    low, high = (middle - width) / (1 + weight), (middle + width) / (1 + weight)
+    return (float(low) if count else 0.0), (float(high) if count < total else 1.0)  # rounding leaves the bounds there
 
 
-def aggregate(per_seed: Sequence[float], seed: int = 0) -> dict[str, Any]:
-    """Return one number of the scores of several seeds, with its bootstrap interval at 95 %.
+def bootstrap(
+    values: NDArray[np.float64], statistic: Callable[..., Any] = np.mean, repeats: int = 2000, seed: int = 0
+) -> tuple[float, float] | None:
+    """Return the percentile bootstrap interval at 95 % of a statistic of values (N,), None where there are none.
+
+    It is meant for hundreds of crystals. Of a few seeds it is much too narrow; see `over_seeds`.
+    """
+    if not len(values):
+        return None
+    rng = np.random.default_rng(seed)
+    resampled = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(repeats)]
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def t_interval(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of Student's interval at 95 % of the means of values (S, ...) over the first axis, S > 1."""
+    from scipy.stats import t
+
+    n = len(values)
+    half = t.ppf((1 + _LEVEL) / 2, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    mean = values.mean(axis=0)
+    return mean - half, mean + half
+
+
+def over_seeds(per_seed: Sequence[float]) -> dict[str, Any]:
+    """Return one number of the scores of several seeds.
 
     Args:
         per_seed: a score for each seed.
-        seed: of the resampling.
 
     Returns:
-        ``value``: the interquartile mean, or the mean of fewer than three; ``interval``: its percentile bootstrap
-        interval, None for one seed; and ``per_seed``.
+        ``value``: the mean. ``interval`` and ``interval_kind``: of five and more seeds Student's interval of the mean
+        at 95 % and ``"t"``; of two to four, for which an interval at that level would hardly say anything, the lowest
+        and the highest score and ``"range"``; None for one. ``per_seed``: the scores.
 
     Raises:
         ValueError: if there is no score.
@@ -35,18 +67,17 @@ def aggregate(per_seed: Sequence[float], seed: int = 0) -> dict[str, Any]:
     if not len(per_seed):
         raise InputError("per_seed must hold at least one score")
     scores = np.asarray(per_seed, np.float64)
-    if len(scores) < _FEW:
-        interval = [float(scores.min()), float(scores.max())] if len(scores) > 1 else None
-        return {"value": float(scores.mean()), "interval": interval, "per_seed": scores.tolist()}
-    low, high = stratified_interval(scores[:, None], seed)
-    return {"value": interquartile_mean(scores), "interval": [low, high], "per_seed": scores.tolist()}
+    interval, kind = None, None
+    if len(scores) >= MIN_SEEDS:
+        low, high = t_interval(scores)
+        interval, kind = [float(low), float(high)], "t"
+    elif len(scores) > 1:
+        interval, kind = [float(scores.min()), float(scores.max())], "range"
+    return {"value": float(scores.mean()), "interval": interval, "interval_kind": kind, "per_seed": scores.tolist()}
 
 
-def stratified_interval(scores: NDArray[np.float64], seed: int = 0, repeats: int = _REPEATS) -> tuple[float, float]:
-    """Return the 95 % interval of the interquartile mean of scores (seeds, tasks), seeds drawn anew for each task."""
-    rng = np.random.default_rng(seed)
-    n_seeds, n_tasks = scores.shape
-    drawn = scores[rng.integers(n_seeds, size=(repeats, n_seeds, n_tasks)), np.arange(n_tasks)]
-    means = trim_mean(drawn.reshape(repeats, -1), 0.25, axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+def interval_name(n_seeds: int) -> str:
+    """Return what stands beside the mean over seeds, such as ``"95 % t interval of 5 seeds"``."""
+    if n_seeds >= MIN_SEEDS:
+        return f"95 % t interval of {n_seeds} seeds"
+    return f"range of {n_seeds} seeds" if n_seeds > 1 else "one seed"

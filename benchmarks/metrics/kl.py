@@ -1,4 +1,4 @@
-"""How far a model has gone from another one."""
+"""The KL divergence of a model from a reference model."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ from crystal_env.grammar.constraints import SpaceGroup
 
 
 class Divergence(NamedTuple):
-    """KL(p || q) in nats with its standard error, and the part that each kind of decision has in it.
+    """KL(p || q) in nats with its standard error, and the contribution of each kind of decision.
 
-    The parts add up to the whole: each is the mean, over crystals of p, of the divergence of its decisions given those
+    The parts add up to the total: each is the mean, over crystals of p, of the divergence of its decisions given those
     before them.
     """
 
@@ -26,13 +26,13 @@ class Divergence(NamedTuple):
 def kl_divergence(
     model: CrystalFormer, base: CrystalFormer, size: int = 1000, space_groups: SpaceGroup = "mp20", seed: int = 0
 ) -> Divergence:
-    """Estimate the divergence of a model from a base model on crystals that it draws (k1, without bias).
+    """Estimate the KL divergence of a model from a base model on its own samples (the unbiased estimator k1).
 
     Args:
-        model: p, which draws.
+        model: p, which is sampled.
         base: q.
-        size: crystals to draw.
-        space_groups: what their groups are drawn from; both models are conditional on them.
+        size: number of crystals.
+        space_groups: distribution of their space groups, on which both models are conditioned.
         seed: of the crystals.
     """
     crystals = model.sample(space_groups, size, seed=seed)

@@ -1,189 +1,129 @@
-"""What becomes of crystals in a relaxation: how far the atoms move, what energy is gained, whether the symmetry stays.
+"""Relaxation of samples: displacement of the atoms, gain of energy, and whether structure and symmetry stay.
 
-Crystals are relaxed by the potential's forces as they are, without their symmetry imposed, cell and atoms together. The
-RMSD is that of pymatgen's ``StructureMatcher`` between crystal and relaxed crystal, in Å, volumes not scaled, as in
-MatterGen (Zeni et al., Nature 639, 624 (2025)).
+Samples are relaxed by the potential's forces without symmetry constraints, cell and atoms together. The RMSD is that of
+pymatgen's ``StructureMatcher`` between sample and relaxed sample, in Å, volumes not scaled, as in MatterGen (Zeni et
+al., Nature 639, 624 (2025)).
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.metrics.sample import ON_HULL, STABLE, joined, wilson
-from benchmarks.metrics.structures import energies_above_hull, may_be_scored, space_group
+from benchmarks.metrics.properties import fixed_order, sample_energies
+from benchmarks.metrics.sample import ON_HULL, STABLE
+from benchmarks.metrics.structures import passes_screen, space_group
+from benchmarks.metrics.summary import rate
+from benchmarks.samples.samples import Samples
 from crystal_env.crystal import CrystalBatch
 from rewards import EnergyAboveHull, Relaxation
-from rewards.matching import Structures, same
+from rewards.matching import is_novel, same, structure_labels
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 _CHUNK = 32
+_LOOSE = 0.1  # Å, tolerance of the symmetry search
 
 
-class Outcomes(NamedTuple):
-    """What relaxation made of B crystals, and of structures that are none, whose rows come after theirs.
+@dataclass(frozen=True, eq=False)
+class RelaxedSamples:
+    """B samples after relaxation.
 
     Attributes:
-        crystals: the relaxed ones; one that could not be relaxed is as it was.
-        failures (B,): None, or why a crystal could not be relaxed.
-        e_above_hull (B,): afterwards in eV/atom, NaN where it failed.
-        gain (B,): energy in eV/atom that was gained.
-        rmsd (B,): how far atoms have moved in Å, NaN where crystal and relaxed crystal cannot be laid over each other.
-        same (B,): whether both are the same structure.
-        group (B,): whether the space group is still there, by the symmetry search at 0.1 Å.
-        force (B,): largest force on an atom before, in eV/Å.
-        foreign: the relaxed structures that are no crystals.
+        samples: the relaxed ones; one that could not be relaxed is unchanged.
+        failures (B,): None, or why a sample could not be relaxed.
+        e_above_hull (B,): after relaxation in eV/atom, NaN where it failed.
+        energy_gain (B,): energy in eV/atom that was gained.
+        rmsd (B,): displacement of the atoms in Å, NaN where the two cannot be matched.
+        same_structure (B,): whether sample and relaxed sample are the same structure.
+        space_group_kept (B,): whether the symmetry search at 0.1 Å still finds the space group.
+        max_force (B,): largest force on an atom before relaxation, in eV/Å, NaN where there is none.
     """
 
-    crystals: CrystalBatch
+    samples: Samples
     failures: NDArray[np.object_]
     e_above_hull: NDArray[np.float64]
-    gain: NDArray[np.float64]
+    energy_gain: NDArray[np.float64]
     rmsd: NDArray[np.float64]
-    same: NDArray[np.bool_]
-    group: NDArray[np.bool_]
-    force: NDArray[np.float64]
-    foreign: "Sequence[Structure]" = ()
-
-    def structures(self) -> Structures:
-        """Return the relaxed crystals and structures as what `rewards.matching` compares."""
-        return joined(self.crystals, self.foreign)
+    same_structure: NDArray[np.bool_]
+    space_group_kept: NDArray[np.bool_]
+    max_force: NDArray[np.float64]
 
 
-def outcomes(
-    crystals: CrystalBatch,
+def relax_samples(
+    samples: Samples | CrystalBatch,
     energy: EnergyAboveHull | None = None,
     steps: int = 50,
     fmax: float = 0.05,
     name: str = "crystals",
-    foreign: "Sequence[Structure]" = (),
-) -> Outcomes:
-    """Relax B crystals, about a second each, and compare.
+) -> RelaxedSamples:
+    """Relax B samples, about a second each, and compare.
 
     Args:
-        crystals: the crystals.
-        energy: whose potential and hull are used, by default CHGNet's.
-        steps: most steps of a crystal.
+        samples: samples, or crystals.
+        energy: provides potential and hull, by default CHGNet's.
+        steps: maximum number of steps of a sample.
         fmax: convergence in eV/Å.
-        name: of the crystals, for the progress bar.
-        foreign: structures that are no crystals of the grammar, relaxed as well.
+        name: of crystals, for the progress bar.
     """
+    if isinstance(samples, CrystalBatch):
+        samples = Samples.from_crystals(samples, name)
     energy = energy or EnergyAboveHull()
     relax = Relaxation(energy.potential, fmax=fmax, steps=steps, symmetry="free")
-    before, force = _before(crystals, energy, relax)
-    with tqdm(total=len(crystals) + len(foreign), desc=f"{name}: relaxation", unit="crystal") as bar:
-        after, reasons = _relaxed_crystals(crystals, relax, bar)
-        relaxed, why = _relaxed_structures(foreign, energy, relax, bar)
-    energies, _ = _before(after, energy, None)
-    before = np.concatenate([before, energies_above_hull(foreign, energy)])
-    energies = np.concatenate([energies, energies_above_hull(relaxed, energy)])
-    failures = np.array([*reasons, *why, None], object)[:-1]
+    after, failures = _relaxed(samples, energy, relax)
     failed = np.array([reason is not None for reason in failures], bool)
+    before, energies = sample_energies(samples, energy), sample_energies(after, energy)
     energies[failed] = np.nan
-    old = [*crystals.to_structures(primitive=True), *foreign]
-    new = [*after.to_structures(primitive=True), *relaxed]
+    old, new = _cells(samples), _cells(after)
     pairs = list(zip(old, new, strict=True))
     alike = np.array([same(*pair) for pair in pairs], bool) & ~failed
     moved = np.array([np.nan if failed[row] else rmsd(*pair) for row, pair in enumerate(pairs)], np.float64)
-    groups = np.array([space_group(structure, 0.1) for structure in new], np.int64)
-    wanted = np.concatenate([crystals.G, np.array([space_group(structure, 0.1) for structure in foreign], np.int64)])
-    force = np.concatenate([force, _strongest(foreign, energy, relax)])
-    survives = (groups == wanted) & (groups > 0) & ~failed
-    return Outcomes(after, failures, energies, before - energies, moved, alike, survives, force, relaxed)
+    others = np.array([space_group(structure, _LOOSE) for structure in samples.structures], np.int64)
+    expected = samples.merge(samples.crystals.G, others)
+    found = np.array([space_group(structure, _LOOSE) for structure in new], np.int64)
+    kept = (found == expected) & (found > 0) & ~failed
+    forces = _max_forces(samples, energy, relax)
+    return RelaxedSamples(after, failures, energies, before - energies, moved, alike, kept, forces)
 
 
-def _relaxed_crystals(crystals: CrystalBatch, relax: Relaxation, bar: Any) -> tuple[CrystalBatch, list[str | None]]:
-    """Relax crystals in parts, and return them with the reasons why some could not be."""
-    parts: list[CrystalBatch] = []
-    failures: list[str | None] = []
-    for start in range(0, len(crystals), _CHUNK):
-        relaxed, reasons = relax(crystals[start : start + _CHUNK])
-        parts.append(relaxed)
-        failures += list(reasons)
-        bar.update(len(relaxed))
-    return CrystalBatch.concatenate(parts), failures
-
-
-def _relaxed_structures(
-    structures: "Sequence[Structure]", energy: EnergyAboveHull, relax: Relaxation, bar: Any
-) -> "tuple[list[Structure], list[str | None]]":
-    """Relax structures in parts, and return them with the reasons why some could not be."""
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    from rewards.relaxation.fire import FireState
-    from rewards.relaxation.fire import relax as walk
-
-    passes, relaxed = may_be_scored(structures, energy), list(structures)
-    failures: list[str | None] = [None if fine else "it fails the screen" for fine in passes]
-    for start in range(0, len(relaxed), _CHUNK):
-        rows = range(start, min(start + _CHUNK, len(relaxed)))
-        states = {row: FireState(structures[row].to_ase_atoms(msonable=False)) for row in rows if passes[row]}
-        walk(list(states.values()), relax.force_field(), fmax=relax.fmax, steps=relax.steps, seconds=relax.seconds)
-        for row, state in states.items():
-            failures[row] = state.failure
-            if state.failure is None:
-                relaxed[row] = AseAtomsAdaptor.get_structure(state.atoms)
-        bar.update(len(rows))
-    return relaxed, failures
-
-
-def relaxed_summary(
-    after: Outcomes, novel: NDArray[np.bool_], label: NDArray[np.int64], attempts: int
+def relaxation_summary(
+    relaxed: RelaxedSamples, reference: CrystalBatch, n_attempts: int, n_jobs: int | None = 1
 ) -> dict[str, Any]:
-    """Return stable, S.U.N. and unchanged shares of relaxed crystals, and what relaxation did on average.
+    """Return rates of stable, S.U.N. and unchanged samples after relaxation, and means of its effects, JSON-plain.
 
     Args:
-        after: what became of B crystals.
-        novel: (B,) whether the relaxed ones are novel.
-        label: (B,) row of the first relaxed one of the same structure.
-        attempts: how many attempts they are of, all of which are in the denominators.
+        relaxed: B samples.
+        reference: crystals that are not novel.
+        n_attempts: denominator of all rates.
+        n_jobs: processes that compare structures, None for one a core.
     """
-    counts = {"could be relaxed": sum(reason is None for reason in after.failures)}
-    counts |= {"same structure": after.same.sum(), "space group survives": after.group.sum()}
-    for limit, most in ((STABLE, STABLE), (0.0, ON_HULL)):
-        rows = np.flatnonzero(after.e_above_hull <= most)  # NaN is not
+    samples, energies = relaxed.samples, relaxed.e_above_hull
+    structures, order = samples.comparable(), fixed_order(samples, energies)
+    label = structure_labels(structures, samples.name, order, n_jobs)
+    novel = is_novel(structures, reference, samples.name, n_jobs)
+    counts = {"relaxed": sum(reason is None for reason in relaxed.failures)}
+    counts |= {name: getattr(relaxed, name).sum() for name in ("same_structure", "space_group_kept")}
+    for name, limit in (("0.1", STABLE), ("0.0", ON_HULL)):
+        rows = np.flatnonzero(energies <= limit)  # NaN is not
         first = rows[np.unique(label[rows], return_index=True)[1]]
-        counts[f"stable (≤ {limit:g} eV/atom)"] = len(rows)
-        counts[f"S.U.N. (≤ {limit:g} eV/atom)"] = novel[first].sum()
+        counts |= {f"stable_{name}": len(rows), f"sun_{name}": novel[first].sum()}
     return {
-        "shares": {name: share(int(count), attempts) for name, count in counts.items()},
-        "mean RMSD, Å": _of(after.rmsd, np.mean),
-        "median RMSD, Å": _of(after.rmsd, np.median),
-        "mean gain, eV/atom": _of(after.gain, np.mean),
-        "mean e_above_hull": _of(after.e_above_hull, np.mean),
-        "mean e_above_hull before": _of(after.e_above_hull + after.gain, np.mean),
+        "attempts": n_attempts,
+        "rates": {name: rate(count, n_attempts) for name, count in counts.items()},
+        "rmsd_mean": _of(relaxed.rmsd, np.mean),
+        "rmsd_median": _of(relaxed.rmsd, np.median),
+        "energy_gain_mean": _of(relaxed.energy_gain, np.mean),
+        "e_above_hull_mean": _of(energies, np.mean),
+        "e_above_hull_mean_before": _of(energies + relaxed.energy_gain, np.mean),
     }
 
 
-def share(count: int, of: int) -> dict[str, Any]:
-    """Return a share with its count, its total and Wilson's interval."""
-    return {"count": count, "of": of, "share": count / max(of, 1), "interval": wilson(count, of)}
-
-
-def _before(
-    crystals: CrystalBatch, energy: EnergyAboveHull, relax: Relaxation | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return energies above the hull (B,) and, for a relaxation, largest forces (B,), NaN where there are none."""
-    energies, force = np.full((2, len(crystals)), np.nan)
-    rejected = energy.screen(crystals)
-    for start in range(0, len(crystals), _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, len(crystals)))
-        result = energy(crystals[rows])
-        scored = result.scored
-        energies[rows[scored]] = result.terms["e_above_hull"][scored]
-        fine = rows[[rejected[row] is None for row in rows]]
-        if relax is not None and len(fine):
-            forces = relax.force_field().forces(crystals[fine].to_atoms()).forces
-            force[fine] = [np.linalg.norm(f, axis=1).max() for f in forces]
-    return energies, force
-
-
 def rmsd(structure: "Structure", relaxed: "Structure") -> float:
-    """Return the root mean square displacement in Å, NaN where the structures cannot be laid over each other."""
+    """Return the root mean square displacement in Å, NaN where the structures cannot be matched."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     matcher = StructureMatcher(ltol=0.5, stol=0.5, angle_tol=10, scale=False)
@@ -197,14 +137,70 @@ def rmsd(structure: "Structure", relaxed: "Structure") -> float:
     return float(found[0] * edge)
 
 
-def _strongest(structures: "Sequence[Structure]", energy: EnergyAboveHull, relax: Relaxation) -> NDArray[np.float64]:
-    """Return the largest force (F,) on an atom of structures in eV/Å, NaN where there is none."""
-    force = np.full(len(structures), np.nan)
-    rows = np.flatnonzero(may_be_scored(structures, energy)).tolist()
-    if rows:
-        forces = relax.force_field().forces([structures[row].to_ase_atoms(msonable=False) for row in rows]).forces
-        force[rows] = [np.linalg.norm(f, axis=1).max() for f in forces]
-    return force
+def _relaxed(samples: Samples, energy: EnergyAboveHull, relax: Relaxation) -> tuple[Samples, NDArray[np.object_]]:
+    """Return the relaxed samples (B,), and the reasons (B,) why some could not be relaxed."""
+    with tqdm(total=len(samples), desc=f"{samples.name}: relaxation", unit="crystal") as bar:
+        crystals, reasons = _relaxed_crystals(samples.crystals, relax, bar)
+        structures, others = _relaxed_structures(samples.structures, energy, relax, bar)
+    failures = samples.merge(_objects(reasons), _objects(others))
+    return replace(samples, crystals=crystals, structures=tuple(structures)), failures
+
+
+def _relaxed_crystals(crystals: CrystalBatch, relax: Relaxation, bar: Any) -> tuple[CrystalBatch, list[str | None]]:
+    parts: list[CrystalBatch] = []
+    failures: list[str | None] = []
+    for start in range(0, len(crystals), _CHUNK):
+        relaxed, reasons = relax(crystals[start : start + _CHUNK])
+        parts.append(relaxed)
+        failures += list(reasons)
+        bar.update(len(relaxed))
+    return CrystalBatch.concatenate(parts), failures
+
+
+def _relaxed_structures(
+    structures: "Sequence[Structure]", energy: EnergyAboveHull, relax: Relaxation, bar: Any
+) -> "tuple[list[Structure], list[str | None]]":
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    from rewards.relaxation import fire
+
+    passes, relaxed = passes_screen(structures, energy), list(structures)
+    failures: list[str | None] = [None if fine else "it fails the screen" for fine in passes]
+    for start in range(0, len(relaxed), _CHUNK):
+        rows = range(start, min(start + _CHUNK, len(relaxed)))
+        states = {row: fire.FireState(structures[row].to_ase_atoms(msonable=False)) for row in rows if passes[row]}
+        fire.relax(
+            list(states.values()), relax.force_field(), fmax=relax.fmax, steps=relax.steps, seconds=relax.seconds
+        )
+        for row, state in states.items():
+            failures[row] = state.failure
+            if state.failure is None:
+                relaxed[row] = AseAtomsAdaptor.get_structure(state.atoms)
+        bar.update(len(rows))
+    return relaxed, failures
+
+
+def _max_forces(samples: Samples, energy: EnergyAboveHull, relax: Relaxation) -> NDArray[np.float64]:
+    """Return the largest force (B,) on an atom of samples in eV/Å, NaN where one fails the screen."""
+    passes = samples.merge(
+        np.array([reason is None for reason in energy.screen(samples.crystals)], bool),
+        passes_screen(samples.structures, energy),
+    )
+    rows, atoms, largest = np.flatnonzero(passes), samples.to_atoms(), np.full(len(samples), np.nan)
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        forces = relax.force_field().forces([atoms[row] for row in chunk]).forces
+        largest[chunk] = [np.linalg.norm(force, axis=1).max() for force in forces]
+    return largest
+
+
+def _cells(samples: Samples) -> "list[Structure]":
+    structures = samples.comparable()
+    return structures.to_structures(primitive=True) if isinstance(structures, CrystalBatch) else list(structures)
+
+
+def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
+    return np.array([*values, None], object)[:-1]  # an array of objects, whatever their number
 
 
 def _of(values: NDArray[np.float64], statistic: Callable[[Any], Any]) -> float | None:

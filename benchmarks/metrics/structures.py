@@ -1,12 +1,12 @@
-"""Structures that the grammar cannot write down, judged by the same rules as crystals.
+"""Properties of structures outside the representation, by the same definitions as those of crystals.
 
-A generator is not to blame for the limits of this project's grammar: a cell with more than 20 inequivalent sites has
-atoms, a composition, an energy and a space group all the same.
+A generator is not to blame for the limits of this project's representation: a cell with more than 20 inequivalent sites
+has atoms, a composition, an energy and a space group all the same.
 """
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,44 +23,20 @@ if TYPE_CHECKING:
 _MIN_DISTANCE = 0.5  # Å, as `rewards.Validity`
 
 
-class Verdicts(NamedTuple):
-    """What is known of F structures.
-
-    Attributes:
-        structural (F,): whether no atoms are closer than 0.5 Å.
-        compositional (F,): whether charges can be neutral, by SMACT.
-        group (F,): the space group that the symmetry search finds at 0.01 Å, 0 if none.
-        e_above_hull (F,): in eV/atom, NaN where it could not be computed.
-    """
-
-    structural: NDArray[np.bool_]
-    compositional: NDArray[np.bool_]
-    group: NDArray[np.int64]
-    e_above_hull: NDArray[np.float64]
-
-
-def verdicts(structures: "Sequence[Structure]", energy: Any) -> Verdicts:
-    """Judge F structures.
-
-    Args:
-        structures: ordered structures of elements.
-        energy: an `EnergyAboveHull`; with another reward they have no energies.
-    """
-    known = isinstance(energy, EnergyAboveHull) and len(structures)
-    return Verdicts(
-        np.array([is_structural(structure) for structure in structures], bool),
-        np.array([_is_compositional(row) for row in compositions(structures)], bool),
-        np.array([space_group(structure) for structure in structures], np.int64),
-        energies_above_hull(structures, energy) if known else np.full(len(structures), np.nan),
-    )
-
-
-def is_structural(structure: "Structure", min_distance: float = _MIN_DISTANCE) -> bool:
+def structurally_valid(structure: "Structure", min_distance: float = _MIN_DISTANCE) -> bool:
     """Return whether no two atoms, periodic images included, are closer than a distance in Å."""
     if not structure.volume >= MIN_VOLUME or not _thickness(structure) >= MIN_THICKNESS:
         return False
     centres = structure.get_neighbor_list(min_distance)[0]
     return not len(centres)
+
+
+def compositionally_valid(structure: "Structure") -> bool:
+    """Return whether the charges of a structure can be neutral, by SMACT."""
+    amounts = compositions([structure])[0]
+    amounts = amounts // max(int(np.gcd.reduce(amounts)), 1)
+    numbers = amounts.nonzero()[0]
+    return composition_is_valid(tuple(zip(numbers.tolist(), amounts[numbers].tolist(), strict=True)))
 
 
 def space_group(structure: "Structure", symprec: float = 0.01) -> int:
@@ -71,7 +47,7 @@ def space_group(structure: "Structure", symprec: float = 0.01) -> int:
 
     try:
         lattice, frac, numbers = cell_arrays(structure)
-        if not is_structural(structure, 2 * symprec):  # moyo may search forever
+        if not structurally_valid(structure, 2 * symprec):  # moyo may search forever
             return 0
         cell = moyopy.Cell(lattice.tolist(), (frac - np.floor(frac)).tolist(), numbers.tolist())
         with _quiet_moyo():
@@ -82,7 +58,7 @@ def space_group(structure: "Structure", symprec: float = 0.01) -> int:
 
 def energies_above_hull(structures: "Sequence[Structure]", energy: EnergyAboveHull) -> NDArray[np.float64]:
     """Return energies above the hull (F,) in eV/atom, NaN where one fails the screen or has an unknown element."""
-    rows = np.flatnonzero(may_be_scored(structures, energy)).tolist()
+    rows = np.flatnonzero(passes_screen(structures, energy)).tolist()
     result = np.full(len(structures), np.nan)
     if rows:
         atoms = [structures[row].to_ase_atoms(msonable=False) for row in rows]
@@ -93,7 +69,7 @@ def energies_above_hull(structures: "Sequence[Structure]", energy: EnergyAboveHu
     return result
 
 
-def may_be_scored(structures: "Sequence[Structure]", energy: EnergyAboveHull) -> NDArray[np.bool_]:
+def passes_screen(structures: "Sequence[Structure]", energy: EnergyAboveHull) -> NDArray[np.bool_]:
     """Return for F structures whether they pass the screen and the hull knows their elements (F,)."""
     if not structures:
         return np.zeros(0, bool)
@@ -108,18 +84,12 @@ def text_of(structure: "Structure") -> str:
     return f"{structure.formula} {sha256(np.round(numbers, 6).tobytes()).hexdigest()}"
 
 
-def _is_compositional(amounts: NDArray[np.int64]) -> bool:
-    amounts = amounts // max(int(np.gcd.reduce(amounts)), 1)
-    numbers = amounts.nonzero()[0]
-    return composition_is_valid(tuple(zip(numbers.tolist(), amounts[numbers].tolist(), strict=True)))
-
-
 def _passes(structure: "Structure", screen: "Screen") -> bool:
     return (
         1 <= len(structure) <= screen.max_atoms
         and screen.min_volume <= structure.volume / len(structure) <= screen.max_volume
         and _thickness(structure) >= screen.min_thickness
-        and is_structural(structure, screen.min_distance)
+        and structurally_valid(structure, screen.min_distance)
     )
 
 

@@ -23,15 +23,18 @@ from agents.crystalformer.checkpoint import MODELS
 from agents.supervised.pretrain import mean_log_prob
 from agents.supervised.training_data import load_training_data
 from agents.training.run_folder import RunFolder, draw_curve
-from benchmarks.metrics.sample import Examination, examine, summarise
+from benchmarks.metrics.labels import label
+from benchmarks.metrics.sample import SampleMetrics, evaluate_sample
+from benchmarks.metrics.summary import summarise
 from benchmarks.model_card.plots import UNITS, distances, draw_chemistry
 from crystal_env import CrystalBatch
 from crystal_env.dataset import data_folder
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward
+from rewards import EnergyAboveHull
 
 TRAINING, VALIDATION, MODEL, UNTRAINED = "MP-20 training", "MP-20 validation", "model", "untrained network"
-_PUBLISHED = {"structurally valid": 0.874, "compositionally valid": 0.824, "novel": 0.805, "in P1": 0.009}
+_PUBLISHED = {"structurally_valid": 0.874, "compositionally_valid": 0.824, "novel": 0.805, "in_p1": 0.009}
 
 
 @dataclass
@@ -60,7 +63,7 @@ def card(
     samples: int = 1000,
     seed: int = 0,
     energy: Reward | None = None,
-) -> tuple[dict[str, Any], dict[str, Examination]]:
+) -> tuple[dict[str, Any], dict[str, SampleMetrics]]:
     """Return all numbers of a model's card, and the crystals they are of.
 
     Args:
@@ -69,7 +72,7 @@ def card(
         validation: real crystals it was not trained on.
         samples: crystals of each kind, at most all of ``validation``.
         seed: of everything random.
-        energy: see `examine`.
+        energy: reward with the term ``e_above_hull``, by default `rewards.EnergyAboveHull`.
     """
     untrained = CrystalFormer(model.config, seed).eval()
     batches = {
@@ -77,7 +80,9 @@ def card(
         UNTRAINED: untrained.sample("mp20", size=samples, seed=seed, progress=True),
         VALIDATION: validation[_choice(len(validation), samples, seed)],
     }
-    examined = {name: examine(batch, training, energy, name) for name, batch in batches.items()}
+    examined = {
+        name: evaluate_sample(batch, training, energy or EnergyAboveHull(), name) for name, batch in batches.items()
+    }
     numbers = {
         "config": model.config.to_dict(),
         "n_parameters": model.n_parameters,
@@ -87,7 +92,7 @@ def card(
             name: int(np.count_nonzero(known.composition(), axis=1).max())
             for name, known in ((TRAINING, training), (VALIDATION, validation))
         },
-        "training_share_in_P1": float((training.G == 1).mean()),
+        "training_fraction_in_p1": float((training.G == 1).mean()),
         "log_likelihood": {MODEL: mean_log_prob(model, validation), UNTRAINED: mean_log_prob(untrained, validation)},
         "samples": {name: summarise(sample) for name, sample in examined.items()},
         "distances": {
@@ -204,21 +209,21 @@ def _likelihood_table(likelihoods: dict[str, dict[str, float]]) -> str:
 def _share_table(samples: dict[str, dict[str, Any]]) -> str:
     names = list(samples)
     rows: list[tuple[str, list[str]]] = []
-    for share in samples[names[0]]["shares"]:
-        published = [f"{100 * _PUBLISHED[share]:.1f}" if share in _PUBLISHED else ""]
-        rows.append((f"{share}, %", [_percent(samples[name]["shares"][share]) for name in names] + published))
-    for key in ("mean", "median"):
-        values = [samples[name][f"{key} e_above_hull"] for name in names]
-        rows.append((f"{key} energy above hull, eV/atom", [*("–" if v is None else f"{v:.3f}" for v in values), ""]))
-    deep = "below hull by more than 0.2 eV/atom"
-    rows.append((f"{deep}, crystals", [*(str(samples[name][deep]) for name in names), ""]))
-    heads = [f"{name} ({samples[name]['shares']['valid']['of']})" for name in names]
+    for key in samples[names[0]]["rates"]:
+        published = [f"{100 * _PUBLISHED[key]:.1f}" if key in _PUBLISHED else ""]
+        rows.append((f"{label(key)}, %", [_percent(samples[name]["rates"][key]) for name in names] + published))
+    for key in ("e_above_hull_mean", "e_above_hull_median"):
+        values = [samples[name][key] for name in names]
+        rows.append((label(key), [*("–" if v is None else f"{v:.3f}" for v in values), ""]))
+    deep = "below_hull_outliers_count"
+    rows.append((label(deep), [*(str(samples[name][deep]) for name in names), ""]))
+    heads = [f"{name} ({samples[name]['rates']['valid']['total']})" for name in names]
     return _table("", [*heads, "published"], rows)
 
 
-def _percent(share: dict[str, Any]) -> str:
-    low, high = share["interval"]
-    return f"{100 * share['share']:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+def _percent(entry: dict[str, Any]) -> str:
+    low, high = entry["interval"]
+    return f"{100 * entry['rate']:.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
 def _distance_table(found: dict[str, dict[str, float]]) -> str:
@@ -237,13 +242,13 @@ def _table(corner: str, heads: list[str], rows: list[tuple[str, list[str]]]) -> 
 def _share_text(numbers: dict[str, Any]) -> str:
     return (
         "Shares of all crystals with Wilson's 95 % interval; space groups are drawn from the training data's, "
-        f"{100 * numbers['training_share_in_P1']:.1f} % of which is P1. Validity: no atoms closer than 0.5 Å; SMACT's "
-        "charges. Unique, novel: pymatgen's `StructureMatcher()` among crystals of one reduced formula; novel is what "
-        "matches no training crystal, real ones included. Space group: found by moyo at 0.01 Å. Energies: CHGNet "
-        "without relaxation, against the hull of MP-20 (training and validation crystals) by CHGNet; means are over "
-        "what could be scored, the rest counts as not stable. ≤ 0 allows 0.1 meV/atom of noise. Far below the hull are "
-        "gaps of the hull, not discoveries. S.U.N.: stable, then the first of each structure, then novel. Published: a "
-        "CrystalFormer trained on MP-20, by another protocol."
+        f"{100 * numbers['training_fraction_in_p1']:.1f} % of which is P1. Validity: no atoms closer than 0.5 Å; "
+        "SMACT's charges. Unique, novel: pymatgen's `StructureMatcher()` among crystals of one reduced formula; novel "
+        "is what matches no training crystal, real ones included. Space group: found by moyo at 0.01 Å. Energies: "
+        "CHGNet without relaxation, against the hull of MP-20 (training and validation crystals) by CHGNet; means are "
+        "over what could be scored, the rest counts as not stable. ≤ 0 allows 0.1 meV/atom of noise. Far below the "
+        "hull are gaps of the hull, not discoveries. S.U.N.: stable, then the first of each structure, then novel. "
+        "Published: a CrystalFormer trained on MP-20, by another protocol."
     )
 
 
@@ -266,7 +271,7 @@ def main(args: Args) -> None:
     print(f"card in {out / 'README.md'}")
 
 
-def write_card(out: Path, numbers: dict[str, Any], examined: dict[str, Examination], training: CrystalBatch) -> None:
+def write_card(out: Path, numbers: dict[str, Any], examined: dict[str, SampleMetrics], training: CrystalBatch) -> None:
     """Write ``README.md``, ``card.json`` and ``chemistry.png``.
 
     Args:
@@ -278,7 +283,7 @@ def write_card(out: Path, numbers: dict[str, Any], examined: dict[str, Examinati
     out.mkdir(parents=True, exist_ok=True)
     (out / "card.json").write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
     (out / "README.md").write_text(render(numbers))
-    batches = {TRAINING: training, **{name: examined[name].crystals for name in (MODEL, UNTRAINED)}}
+    batches = {TRAINING: training, **{name: examined[name].samples.crystals for name in (MODEL, UNTRAINED)}}
     energies = {name: examined[name].e_above_hull for name in (VALIDATION, MODEL, UNTRAINED)}
     draw_chemistry(out / "chemistry.png", batches, energies)
 

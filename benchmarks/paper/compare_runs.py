@@ -1,6 +1,6 @@
 """Compares fine-tuned models with their base: tables, curves and pictures, from the folders of runs.
 
-For every model, crystals in the space groups of MP-20 are drawn and examined; for every run of reinforcement its curves
+For every model, crystals in the space groups of MP-20 are drawn and metrics; for every run of reinforcement its curves
 are shown, and energies above the hull over the divergence from the base model.
 """
 
@@ -16,14 +16,15 @@ from tyro.conf import Positional
 
 from agents import CrystalFormer
 from agents.training.run_folder import RunFolder
-from benchmarks.evaluation.cli import plot
+from benchmarks.evaluation.plot import plot
 from benchmarks.metrics.kl import kl_divergence
-from benchmarks.metrics.sample import Examination, examine, summarise, table
+from benchmarks.metrics.reference import load_reference
+from benchmarks.metrics.sample import SampleMetrics, evaluate_sample
+from benchmarks.metrics.summary import comparison_table, markdown, summarise
 from crystal_env.crystal import CrystalBatch
-from crystal_env.dataset import data_folder, load_crystals
 from rewards import EnergyAboveHull
 
-_STABLE, _SUN = "stable (≤ 0.1 eV/atom)", "S.U.N. (≤ 0.1, none deeper than 0.2 below)"
+_STABLE, _SUN = "stable_0.1", "sun_0.1_without_outliers"
 _KEPT = ("step", "crystals", "rollout/", "terms_of_scored/e", "variety/", "entropy/", "train/clip", "train/tau")
 
 
@@ -55,8 +56,7 @@ class Args:
 def main(args: Args) -> None:
     """Draw, examine, and write ``results.json``, ``table.md`` and pictures."""
     args.out.mkdir(parents=True, exist_ok=True)
-    files = [data_folder() / name for name in ("mp20_train.csv.gz", "mp20_val.csv.gz")]
-    reference = CrystalBatch.concatenate([load_crystals(path).crystals for path in files])
+    reference = load_reference().crystals
     base = CrystalFormer.from_pretrained(args.base)
     samples: dict[str, CrystalBatch] = {"base": base.sample("mp20", args.size, seed=args.seed)}
     divergences: dict[str, tuple[float, float]] = {"base": (0.0, 0.0)}
@@ -72,17 +72,17 @@ def main(args: Args) -> None:
             drawn = model.sample("mp20", args.size, seed=args.seed, temperature=temperature)
             samples[f"{name}, T = {temperature:g}"] = drawn
     energy = EnergyAboveHull()
-    examined = {name: examine(batch, reference, energy, name, args.n_jobs) for name, batch in samples.items()}
-    summaries = {name: summarise(sample) for name, sample in examined.items()}
+    metrics = {name: evaluate_sample(batch, reference, energy, name, args.n_jobs) for name, batch in samples.items()}
+    summaries = {name: summarise(sample) for name, sample in metrics.items()}
     for name, (total, error) in divergences.items():
-        summaries[name]["divergence"] = {"nats": total, "standard error": error}
+        summaries[name]["kl_divergence"] = {"nats": total, "standard_error": error}
     for run in args.runs:
         _keep(run, args.out)
     (args.out / "results.json").write_text(json.dumps(summaries, indent=1) + "\n")
-    text = table(summaries)
     cells = [_divergence(divergences.get(name)) for name in summaries]
-    (args.out / "table.md").write_text(text + "\n| KL from the base model, nats | " + " | ".join(cells) + " |\n")
-    _draw(args, examined, summaries)
+    row = markdown([["KL divergence from the base model (nats)", *cells]])
+    (args.out / "table.md").write_text(f"{comparison_table(summaries)}\n{row}\n")
+    _draw(args, metrics, summaries)
     print((args.out / "table.md").read_text())
 
 
@@ -105,7 +105,7 @@ def _keep(run: Path, out: Path) -> None:
     (folder / f"{run.name}.json").write_text(json.dumps({**about, "history": history}, indent=None) + "\n")
 
 
-def _draw(args: Args, examined: dict[str, Examination], summaries: dict[str, dict[str, Any]]) -> None:
+def _draw(args: Args, metrics: dict[str, SampleMetrics], summaries: dict[str, dict[str, Any]]) -> None:
     histories = {run.name: RunFolder(run).history() for run in args.runs}
     histories = {name: history for name, history in histories.items() if "rollout/kl" in history[-1]}
     has_energies = all("terms_of_scored/e_above_hull" in history[-1] for history in histories.values())
@@ -124,19 +124,19 @@ def _draw(args: Args, examined: dict[str, Examination], summaries: dict[str, dic
     divergence.set(xlabel="crystals scored", ylabel="KL(p || p_base) (nats)")
     divergence.legend(fontsize="small")
     for name, summary in summaries.items():
-        if "divergence" in summary:
-            for share, marker in ((_STABLE, "o"), (_SUN, "^")):
-                entry = summary["shares"][share]
+        if "kl_divergence" in summary:
+            for key, marker in ((_STABLE, "o"), (_SUN, "^")):
+                entry = summary["rates"][key]
                 low, high = entry["interval"]
-                bars = [[entry["share"] - low], [high - entry["share"]]]
+                bars = [[entry["rate"] - low], [high - entry["rate"]]]
                 colour = "tab:blue" if marker == "o" else "tab:green"
                 frontier.errorbar(
-                    summary["divergence"]["nats"], entry["share"], bars, fmt=marker, color=colour, capsize=2
+                    summary["kl_divergence"]["nats"], entry["rate"], bars, fmt=marker, color=colour, capsize=2
                 )
-            frontier.annotate(name, (summary["divergence"]["nats"], entry["share"]), fontsize=6)
-    frontier.set(xlabel="KL(p || p_base) (nats)", ylabel="share: stable (circles), S.U.N. (triangles)")
+            frontier.annotate(name, (summary["kl_divergence"]["nats"], entry["rate"]), fontsize=6)
+    frontier.set(xlabel="KL(p || p_base) (nats)", ylabel="rate: stable (circles), S.U.N. (triangles)")
     figure.savefig(args.out / "curves.png", dpi=130)
-    plot({name: examined[name] for name in ("base", args.runs[0].name)}, args.out / "energies.png")
+    plot({name: metrics[name] for name in ("base", args.runs[0].name)}, args.out / "energies.png")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmarks.harness.provenance import command, hardware, versions
-from benchmarks.metrics.sample import bootstrap, wilson
+from benchmarks.metrics.intervals import bootstrap, wilson
 from benchmarks.paper.published import NUMBERS
 from benchmarks.paper.settings import Settings
+from benchmarks.provenance import command, hardware, versions
 from crystal_env.errors import InputError
 
 SCHEMA = "crystalgen-paper/1"

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from agents import CrystalFormer
 from agents.training.run_folder import RunFolder
-from benchmarks.metrics.sample import fixed_order
+from benchmarks.metrics.properties import fixed_order
 from benchmarks.paper.captions import about, about_rl
 from benchmarks.paper.outcome import Estimate, Outcome, mean, percent
 from benchmarks.paper.plots import plot_bars, plot_energies

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from agents import CrystalFormer, FinetuneConfig, TrainConfig, finetune
 from agents.crystalformer.config import GroupChoice
 from agents.klppo.config import ENERGY_PRESETS, PRESETS
-from benchmarks.harness.provenance import chgnet_digest, file_digest
-from benchmarks.metrics.sample import energies_above_hull
+from benchmarks.metrics.properties import energies_above_hull
 from benchmarks.paper.published import DIELECTRIC_GROUP, TAU, TAU_FOM
 from benchmarks.paper.settings import Settings
+from benchmarks.provenance import chgnet_digest, file_digest
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
 from crystal_env.reward import Reward, RewardResult

@@ -1,19 +1,20 @@
-"""One page of HTML that shows what an agent has reached: it opens from disk, without a network."""
+"""Reports of results: one page of HTML that opens from disk without a network, and the leaderboard."""
 
 from pathlib import Path
 
 from benchmarks.report.folder import read
 from benchmarks.report.page import page
+from crystal_env.files import atomic_write
 
 
 def report(folder: Path) -> Path:
     """Write ``report.html`` into a folder of results, and return its path.
 
-    The page holds everything it needs, plotly.js (MIT License) included. What a folder lacks, such as energies or the
-    table of crystals, is left out.
+    The page holds everything it needs, plotly.js (MIT License) included. Parts that a folder lacks, such as energies or
+    the table of samples, are left out.
 
     Args:
-        folder: what ``crystalgen benchmark run`` has written: ``results.json`` and, for each seed K,
+        folder: a folder of ``crystalgen benchmark run``: ``results.json`` and, for each seed K,
             ``seed-K/samples.csv.gz`` and ``seed-K/trace.npz``.
 
     Raises:
@@ -21,7 +22,5 @@ def report(folder: Path) -> Path:
     """
     path = folder / "report.html"
     text = page(read(folder))
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    atomic_write(path, text)
     return path

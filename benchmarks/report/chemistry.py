@@ -1,11 +1,11 @@
-"""Pictures of what crystals are made of: the periodic table and the space groups."""
+"""Figures of the chemistry of samples: the periodic table and the space groups."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.report.figure import MUTED, Figure, rounded, share
+from benchmarks.report.figure import MUTED, Figure, rate_text, rounded
 from benchmarks.report.folder import Results
 from benchmarks.report.samples import group_symbol
 from crystal_env.elements import SYMBOLS
@@ -25,13 +25,13 @@ _SYSTEMS = {
 
 
 def elements(results: Results) -> Figure | None:
-    """Return the periodic table, coloured by the share of crystals that have an element."""
+    """Return the periodic table, coloured by the fraction of crystals with an element."""
     if not len(results.rows):
         return None
     has = results.crystals.composition() > 0
     counts, n = has.sum(0), len(has)
     common = ", ".join(f"{SYMBOLS[z]} {100 * counts[z] / n:.0f} %" for z in np.argsort(-counts, kind="stable")[:5])
-    caption = f"Share of the {n:,} crystals that have an element; the most common are {common}. "
+    caption = f"Fraction of the {n:,} crystals with an element; the most common are {common}. "
     caption += f"{(counts > 0).sum()} elements occur."
     bar = {
         "orientation": "h",
@@ -92,7 +92,7 @@ def sunburst(results: Results) -> Figure | None:
 
 
 def _tiles(counts: NDArray[np.int64], n: int, shown: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return a heat map of the elements Z = 1 ... 118 that are shown (118,): the shares of n crystals, in per cent."""
+    """Return a heat map of the elements Z = 1 ... 118 that are shown (118,): fractions of n crystals, in per cent."""
     from pymatgen.core import Element
 
     values = np.full((len(_HEIGHTS), 18), np.nan)
@@ -103,7 +103,7 @@ def _tiles(counts: NDArray[np.int64], n: int, shown: NDArray[np.bool_]) -> dict[
         if 57 <= z <= 71 or 89 <= z <= 103:
             place = (7, z - 55) if z <= 71 else (8, z - 87)
         values[place], texts[place] = 100 * counts[z] / n, SYMBOLS[z]
-        hover[place] = f"{element.long_name}: in {share(counts[z], n)} crystals"
+        hover[place] = f"{element.long_name}: in {rate_text(counts[z], n)} crystals"
     return {
         "type": "heatmap",
         "x": list(range(1, 19)),

@@ -1,11 +1,12 @@
-"""The best crystals: which they are, and what the page needs to draw and to offer them."""
+"""The best crystals, with the data to draw and to download them."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.report.folder import FROM_TRACE, Results
+from benchmarks.harness.scores import FROM_TRACE
+from benchmarks.report.folder import Results
 from benchmarks.report.samples import group_symbol
 from crystal_env import geometry
 from crystal_env.crystal import Crystal
@@ -14,11 +15,11 @@ from crystal_env.render.bonding import atoms_around_cell, covalent_radii, find_b
 
 SHOWN = 6  # browsers draw at most 8 or 16 scenes of WebGL at a time
 _ATOM_SCALE = 0.45  # radius of the drawn atom over its covalent radius
-_MOST_ATOMS = 400
+_MAX_ATOMS = 400
 
 
 def best(results: Results) -> list[dict[str, Any]]:
-    """Return the best crystals, of each formula and space group one: what counts in the task first, then by total.
+    """Return the best crystals, one of each formula and space group: first those that count in the score, by total.
 
     Each has ``formula``, ``group``, ``facts`` (name -> text), ``cif`` and ``scene``; see `scene`.
     """
@@ -35,7 +36,7 @@ def best(results: Results) -> list[dict[str, Any]]:
 
 
 def scene(crystal: Crystal) -> dict[str, Any]:
-    """Return what is drawn of a crystal, in Å.
+    """Return the atoms, bonds and cell of a crystal to be drawn, in Å.
 
     Returns:
         ``elements``: for each its ``symbol``, ``colour``, ``radius`` and the positions of its ``atoms``; ``sticks``:
@@ -49,9 +50,9 @@ def scene(crystal: Crystal) -> dict[str, Any]:
     shown = atoms.core.copy()
     for _, ligands in find_polyhedra(atoms, neighbours):
         shown[ligands] = True
-    if shown.sum() > _MOST_ATOMS:
+    if shown.sum() > _MAX_ATOMS:
         shown &= atoms.core
-    bonds = find_bonds(atoms, neighbours, shown) if shown.sum() <= _MOST_ATOMS else []
+    bonds = find_bonds(atoms, neighbours, shown) if shown.sum() <= _MAX_ATOMS else []
     kinds = list(dict.fromkeys(crystal.A[crystal.A > 0].tolist()))
     elements = [
         {
@@ -70,7 +71,7 @@ def scene(crystal: Crystal) -> dict[str, Any]:
 
 
 def from_trace(results: Results) -> bool:
-    """Return whether the score is of what the oracle was asked for, so that the best need not be among those drawn."""
+    """Return whether the score is of the queries, so that the best need not be among the samples."""
     return results.values["score"]["name"] in FROM_TRACE
 
 
@@ -88,7 +89,7 @@ def _described(results: Results, crystal: Crystal, row: int) -> dict[str, Any]:
         if np.isfinite(value := results.column(f"term:{name}")[row]):
             facts[label] = f"{value:.4g}{unit}"
     what, counted = results.counted
-    facts["verdict"] = what if counted[row] else f"not {what}"
+    facts["counted as"] = what if counted[row] else f"not {what}"
     return {
         "formula": crystal.formula,
         "group": f"{group_symbol(crystal.G)} ({crystal.G})",

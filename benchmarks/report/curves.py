@@ -1,19 +1,17 @@
-"""Pictures over oracle calls and of one property over another."""
+"""Figures over oracle calls, and of one property over another."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import trim_mean
 
+from benchmarks.metrics.intervals import MIN_SEEDS, interval_name, t_interval
 from benchmarks.metrics.sample import STABLE
 from benchmarks.report.figure import BLUE, FAINT, GREEN, LINE, MUTED, ORANGE, Figure, rounded, straight_line
 from benchmarks.report.folder import Results
 
-_TOPS = {"top-1": BLUE, "top-10": ORANGE, "top-100": GREEN}
-_MOST_POINTS = 3000
-_REPEATS = 1000
-_FEW = 3
+_TOPS = {"top_1": BLUE, "top_10": ORANGE, "top_100": GREEN}
+_MAX_POINTS = 3000
 
 
 def learning(results: Results) -> Figure | None:
@@ -26,12 +24,12 @@ def learning(results: Results) -> Figure | None:
     data = [_answers(results)] if len(results.trace) else []
     threshold, seen = results.task["threshold"], []
     for name, colour in _TOPS.items():
-        middle, low, high = over_seeds(np.array([curve[name] for curve in curves], np.float64))
+        middle, low, high = curve_over_seeds(np.array([curve[name] for curve in curves], np.float64))
         if len(curves) > 1:
             data.append(_band(calls, low, high, colour, name))
-        data.append(_line(calls, middle, f"best {name.removeprefix('top-')}", {"color": colour, "width": 2}, name))
+        data.append(_line(calls, middle, f"best {name.removeprefix('top_')}", {"color": colour, "width": 2}, name))
         seen += [low, high]
-    means = _smooth(over_seeds(np.array([curve["mean"] for curve in curves], np.float64))[0])
+    means = _smooth(curve_over_seeds(np.array([curve["mean"] for curve in curves], np.float64))[0])
     data.append(_line(calls, means, "all", {"color": MUTED, "width": 1.2, "dash": "dot"}, "mean"))
     lowest, highest = float(np.nanmin(seen)), float(np.nanmax(seen))
     lowest, highest = min(threshold, max(lowest, results.task["range"][0])), max(threshold, highest)
@@ -45,22 +43,18 @@ def learning(results: Results) -> Figure | None:
     return Figure("learning", "Learning", _caption(len(curves)), data, layout, height=420)
 
 
-def over_seeds(values: NDArray[np.float64], seed: int = 0) -> tuple[NDArray[np.float64], ...]:
-    """Return the middle, the lower and the upper end of curves (seeds, P), each (P,).
+def curve_over_seeds(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Return the mean, the lower and the upper end of curves (seeds, P), each (P,).
 
-    The middle is the interquartile mean and the ends are those of its bootstrap interval at 95 %; for fewer than three
-    seeds, the mean, the lowest and the highest.
+    The ends are those of Student's interval at 95 %, of fewer than five seeds the lowest and the highest value.
     """
-    n = len(values)
-    if n < _FEW:
+    if len(values) < MIN_SEEDS:
         return values.mean(0), values.min(0), values.max(0)
-    drawn = np.random.default_rng(seed).integers(n, size=(_REPEATS, n))
-    low, high = np.quantile(trim_mean(values[drawn], 0.25, axis=1), [0.025, 0.975], axis=0)
-    return trim_mean(values, 0.25, axis=0), low, high
+    return values.mean(0), *t_interval(values)
 
 
 def scatter(results: Results) -> Figure | None:
-    """Return two properties of the crystals against each other, with lines on which they are worth the same.
+    """Return two properties of the crystals against each other, with lines of equal reward.
 
     Of a reward with two terms these; else energy above the hull and density; without energies density and volume.
     """
@@ -82,17 +76,14 @@ def _smooth(values: NDArray[np.float64], width: int = 9) -> NDArray[np.float64]:
 
 def _caption(n: int) -> str:
     text = "Mean of the best 1, 10 and 100 totals so far, and a running mean of all (dotted). "
-    if n >= _FEW:
-        text += f"Lines are interquartile means of {n} seeds, bands their bootstrap intervals at 95 %."
-    else:
-        text += "Lines are means of two seeds, bands reach from one to the other." if n == 2 else "One seed."
+    text += f"Lines are means, bands the {interval_name(n)}." if n > 1 else "One seed."
     return text + " Dots are answers of the oracle."
 
 
 def _answers(results: Results) -> dict[str, Any]:
     """Return dots for answers of the oracle, evenly thinned."""
     scored = results.trace[~results.trace["failed"].to_numpy()]
-    scored = scored.iloc[:: max(1, -(-len(scored) // _MOST_POINTS))]
+    scored = scored.iloc[:: max(1, -(-len(scored) // _MAX_POINTS))]
     return {"type": "scatter", "mode": "markers", "name": "answers", "x": scored["call"].tolist(),
             "y": rounded(scored["total"], 4), "marker": {"color": FAINT, "size": 3}, "hoverinfo": "skip",
             "showlegend": False}  # fmt: skip
@@ -112,7 +103,7 @@ def _band(
 
 
 def _points(results: Results, x: NDArray[np.float64], y: NDArray[np.float64], hover: str) -> list[dict[str, Any]]:
-    """Return two traces, of the crystals that count and of the others; x and y are of all that have a crystal (n,)."""
+    """Return two traces: crystals that count in the score, and the others; x and y are of all crystals (n,)."""
     what, counted = results.counted
     counted = counted[results.rows]
     known = np.isfinite(x) & np.isfinite(y)
@@ -121,7 +112,7 @@ def _points(results: Results, x: NDArray[np.float64], y: NDArray[np.float64], ho
     traces = []
     for name, chosen, colour, size in (("others", known & ~counted, FAINT, 5), (what, known & counted, GREEN, 6)):
         rows = np.flatnonzero(chosen)
-        rows = rows[:: max(1, -(-len(rows) // _MOST_POINTS))]
+        rows = rows[:: max(1, -(-len(rows) // _MAX_POINTS))]
         texts = [f"{formulas[row]} in {groups[row]}" for row in rows]
         traces.append({"type": "scatter", "mode": "markers", "name": name, "x": rounded(x[rows], 4),
                        "y": rounded(y[rows], 4), "text": texts, "marker": {"color": colour, "size": size},
@@ -141,7 +132,7 @@ def _figure_of_merit(results: Results) -> Figure:
     gap, dielectric = (results.column(f"term:{name}")[results.rows] for name in ("band_gap", "dielectric_constant"))
     gap, dielectric = np.where(dielectric > 0, gap, np.nan), np.where(dielectric > 0, dielectric, np.nan)
     data = _points(results, dielectric, gap, "gap %{y:.2f} eV, dielectric constant %{x:.1f}")
-    right, top = _reach(results, dielectric, 5.0), _reach(results, gap, 1.0)
+    right, top = _axis_end(results, dielectric, 5.0), _axis_end(results, gap, 1.0)
     threshold = results.task["threshold"]
     for merit in sorted({threshold, threshold / 4, threshold / 2, 2 * threshold}):
         x = np.geomspace(merit / top, right, 60) if merit < top * right else np.zeros(0)
@@ -151,7 +142,9 @@ def _figure_of_merit(results: Results) -> Figure:
         "xaxis": {"title": {"text": "dielectric constant"}, "range": [0, right]},
         "yaxis": {"title": {"text": "band gap (eV)"}, "range": [0, top]},
     }
-    caption = "On a line the figure of merit, gap times dielectric constant, is the same; the dashed one is the aim."
+    caption = (
+        "On a line the figure of merit, gap times dielectric constant, is the same; the dashed one is the threshold."
+    )
     return Figure("scatter", "Gap and dielectric constant", caption, data, layout, height=420)
 
 
@@ -162,16 +155,16 @@ def _pareto(results: Results) -> Figure:
     scored = modulus > 0
     modulus, energy = np.where(scored, modulus, np.nan), np.where(scored, energy, np.nan)
     data = _points(results, modulus, energy, "%{x:.0f} GPa, %{y:.3f} eV/atom above the hull")
-    right = max(_reach(results, modulus, 100.0), 400.0)
+    right = max(_axis_end(results, modulus, 100.0), 400.0)
     for total in (0.25, 0.5, 0.75):
         x = np.linspace(max(0.0, 800 * (total - 0.5)), min(400.0, 800 * total), 20)
         data.append(_iso(x, 0.5 + x / 800 - total, f"{total:g}"))
-    valid = results.column("structural") * results.column("compositional") > 0
+    valid = results.column("structurally_valid") * results.column("compositionally_valid") > 0
     rows = np.flatnonzero(scored & np.isfinite(energy) & valid[results.rows])
     if len(rows):
         front = rows[pareto_front(np.stack([modulus[rows], -np.maximum(energy[rows], 0)], 1))]
         front = front[np.argsort(modulus[front])]
-        data.append({"type": "scatter", "mode": "lines", "name": "front of the valid", "x": rounded(modulus[front]),
+        data.append({"type": "scatter", "mode": "lines", "name": "valid Pareto front", "x": rounded(modulus[front]),
                      "y": rounded(energy[front]), "line": {"color": ORANGE, "width": 2, "shape": "vh"}})  # fmt: skip
     layout = {
         "xaxis": {"title": {"text": "bulk modulus (GPa)"}, "range": [0, right]},
@@ -187,7 +180,7 @@ def _energy_density(results: Results) -> Figure:
     energy, density = results.column("e_above_hull")[results.rows], densities(results.crystals)
     data = _points(results, density, energy, "%{x:.2f} g/cm³, %{y:.3f} eV/atom above the hull")
     layout = {
-        "xaxis": {"title": {"text": "density (g/cm³)"}, "range": [0, _reach(results, density, 10.0)]},
+        "xaxis": {"title": {"text": "density (g/cm³)"}, "range": [0, _axis_end(results, density, 10.0)]},
         "yaxis": {"title": {"text": "energy above the hull (eV/atom)"}, "range": [-0.4, 1.6]},
         **straight_line("y", STABLE, f"{STABLE} eV/atom"),
     }
@@ -200,7 +193,7 @@ def _volume_density(results: Results) -> Figure:
 
     density, volume = densities(results.crystals), results.crystals.volume_per_atom()
     data = _points(results, volume, density, "%{y:.2f} g/cm³, %{x:.1f} Å³ an atom")
-    right, top = _reach(results, volume, 20.0), _reach(results, density, 10.0)
+    right, top = _axis_end(results, volume, 20.0), _axis_end(results, density, 10.0)
     for mass in (25, 50, 100, 200):
         x = np.geomspace(1.66054 * mass / top, right, 60)
         data.append(_iso(x, 1.66054 * mass / x, f"{mass} u"))
@@ -212,10 +205,10 @@ def _volume_density(results: Results) -> Figure:
     return Figure("scatter", "Density and volume", caption, data, layout, height=420)
 
 
-def _reach(results: Results, values: NDArray[np.float64], least: float) -> float:
-    """Return up to where an axis goes: nearly all values of the crystals (n,), all of those that count, and more."""
+def _axis_end(results: Results, values: NDArray[np.float64], minimum: float) -> float:
+    """Return the end of an axis, beyond nearly all values of the crystals (n,) and all of those that count."""
     known = np.isfinite(values)
     counted = values[known & results.counted[1][results.rows]]
-    return (
-        1.06 * max(least, float(np.quantile(values[known], 0.99, method="higher")), *counted) if known.any() else least
-    )
+    if not known.any():
+        return minimum
+    return 1.06 * max(minimum, float(np.quantile(values[known], 0.99, method="higher")), *counted)

@@ -1,4 +1,4 @@
-"""A picture of the page: what plotly.js draws, with colours as names of the page's style."""
+"""A figure of the page: data and layout of plotly.js, with colours as names of the page's style."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,12 +14,12 @@ INK, MUTED, FAINT, LINE = "var(--ink)", "var(--muted)", "var(--faint)", "var(--l
 class Figure:
     """A plotly figure in words of its JSON.
 
-    Colours may be ``var(--NAME)``, a property of ``page.css``: the page puts in what it is in light and dark.
+    Colours may be ``var(--NAME)``, a property of ``page.css``: the page inserts its value in light and dark.
 
     Attributes:
         name: id on the page.
         title: heading.
-        caption: what it shows, as plain text.
+        caption: description, as plain text.
         data: traces.
         layout: without fonts, colours and margins, which are the same for all.
         height: in pixels.
@@ -39,8 +39,8 @@ def rounded(values: ArrayLike, digits: int = 5) -> list[float | None]:
     return [round(value, digits) if np.isfinite(value) else None for value in array.tolist()]
 
 
-def share(count: float, total: float) -> str:
-    """Return a share in words, such as ``"12 of 40 (30.0 %)"``."""
+def rate_text(count: float, total: float) -> str:
+    """Return a rate in words, such as ``"12 of 40 (30.0 %)"``."""
     return f"{count:,.0f} of {total:,.0f} ({100 * count / max(total, 1):.1f} %)"
 
 

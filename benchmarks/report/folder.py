@@ -1,4 +1,4 @@
-"""What a folder of results holds, as the page needs it."""
+"""A folder of results, as the page needs it."""
 
 import json
 from dataclasses import dataclass
@@ -10,13 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.harness.migrate import migration_hint
 from benchmarks.harness.provenance import SCHEMA
 from benchmarks.metrics.sample import STABLE
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.errors import InputError
-
-FROM_TRACE = ("AUC top-10", "S.U.N. structures found")
-"""Scores of what the oracle was asked for, not of what was drawn."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,8 @@ class Results:
     """The results of an agent on a task.
 
     Attributes:
-        folder: where they are.
-        values: what ``results.json`` holds.
+        folder: their folder.
+        values: the content of ``results.json``.
         table: a row for each attempt of each seed: the columns of ``samples.csv.gz`` and ``seed``; empty without them.
         trace: a row for each crystal that the oracle scored: ``seed``, ``call`` from 1 on, ``total`` and ``failed``;
             empty where there are none, or where a task has several cases.
@@ -43,7 +41,7 @@ class Results:
 
     @property
     def seeds(self) -> list[dict[str, Any]]:
-        """What came out for each seed."""
+        """The numbers of each seed."""
         return list(self.values["seeds"])
 
     def column(self, name: str) -> NDArray[np.float64]:
@@ -73,18 +71,19 @@ class Results:
 
     @cached_property
     def counted(self) -> tuple[str, NDArray[np.bool_]]:
-        """What a crystal is best shown to be in this task, and which attempts (N,) are that.
+        """The label of the crystals that count in the task's score, and which attempts (N,) they are.
 
         Structures are counted once in a sample, as the score does it.
         """
-        score, valid = self.values["score"]["name"], self.column("structural") * self.column("compositional") > 0
-        if score == "S.U.N. successes":
+        score = self.values["score"]["name"]
+        if score == "sun_successes":
             return "S.U.N. and successful", self._sun(self._success())
         if self.has_energies:
             return "S.U.N.", self._sun(np.ones(len(self.table), bool))
-        if score == "valid and unique":
+        if score == "valid_unique":
+            valid = self.column("structurally_valid") * self.column("compositionally_valid") > 0
             return "valid and unique", self._first(valid)
-        if score == "unique successes":
+        if score == "unique_successes":
             return "successful and unique", self._first(self._success())
         return "successful", self._success()
 
@@ -123,7 +122,7 @@ def read(folder: Path) -> Results:
     values = json.loads(path.read_text())
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:
         found = values.get("schema") if isinstance(values, dict) else type(values).__name__
-        raise InputError(f"{path} must be of the schema {SCHEMA!r}, got {found!r}")
+        raise InputError(f"{path} must be of the schema {SCHEMA!r}, got {found!r}{migration_hint(found, folder)}")
     places = {int(entry["seed"]): folder / f"seed-{entry['seed']}" for entry in values["seeds"]}
     tables = [_table(place / "samples.csv.gz", seed) for seed, place in places.items()]
     traces = [_trace(place / "trace.npz", seed) for seed, place in places.items()]

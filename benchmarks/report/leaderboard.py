@@ -17,22 +17,38 @@ from typing import Any
 import tyro
 from tyro.conf import Positional
 
-from benchmarks.harness.integrity_checks import ASKED_BEFORE
+from benchmarks.harness.integrity_checks import PREVIOUSLY_QUERIED
+from benchmarks.harness.migrate import migration_hint
 from benchmarks.harness.provenance import SCHEMA
-from benchmarks.metrics.sample import wilson
+from benchmarks.metrics.intervals import interval_name, wilson
+from benchmarks.metrics.labels import CHECKS, label
+from benchmarks.metrics.reference import reference_text
 from benchmarks.tasks import TASKS, Task
 from crystal_env.errors import InputError
+from crystal_env.files import atomic_write
 
 _RESULTS = Path(__file__).parents[1] / "results"
-_HEAD = ("", "agent", "score", "checks failed", "S.U.N.", "valid", "AUC top-10", "calls", "asked before", "each seed")
+_HEAD = (
+    "",
+    "agent",
+    "score",
+    "failed checks",
+    "S.U.N.",
+    "valid",
+    "mean of top 10",
+    "calls",
+    "previously queried",
+    "each seed",
+)
 _INTERVAL = re.compile(r" \(([^()]* to [^()]*)\)$")
 _ABOUT = (
-    "Agents by score, higher is better: the interquartile mean over seeds with its bootstrap interval, or for fewer "
-    "than three seeds the mean and the range. Calls are those of the oracle, a mean over seeds. Asked before is the "
-    "share of the drawn crystals that the oracle had answered for: high where the best of a search are drawn, low "
-    "where a model draws new ones, of which it can draw any number. Valid and S.U.N. (stable at 0.1 eV/atom, unique, "
-    "novel) are shares of all attempts of all seeds, with Wilson intervals at 95 %. "
-    "A score with failed checks is doubtful; what the checks are stands in benchmarks/harness/integrity_checks.py."
+    "Agents by score, higher is better: the mean over seeds, with Student's t interval at 95 % of five and more "
+    "seeds and with the range of fewer. Calls are those of the oracle, a mean over seeds. Mean of top 10 is the "
+    "mean of the ten best rewards so far, averaged over calls. Previously queried is the fraction of the samples "
+    "that the oracle had scored before they were sampled: high where a search returns its best crystals, low "
+    "where a model samples new ones, of which it can sample any number. Valid and S.U.N. (stable at 0.1 eV/atom, "
+    "unique, novel) are rates over all attempts of all seeds, with Wilson intervals at 95 %. A score with failed "
+    "checks is doubtful; the checks are defined in benchmarks/harness/integrity_checks.py."
 )
 
 
@@ -41,8 +57,8 @@ class Entry:
     """The results of an agent on a task.
 
     Attributes:
-        path: of ``results.json``.
-        values: what it holds.
+        path: path of ``results.json``.
+        values: its content.
         reason: why they cannot be ranked, empty if they can.
     """
 
@@ -57,7 +73,7 @@ class Entry:
 
     @property
     def score(self) -> float:
-        """What ranks the agent."""
+        """The score that ranks the agent."""
         return float(self.values["score"]["value"])
 
 
@@ -77,7 +93,7 @@ def leaderboard(folders: Sequence[Path], out: Path | None = None) -> str:
         if ranked := _ranked(entries, task):
             parts += [
                 f"## {_title(task)}",
-                _about_task(task),
+                _about_task(task, ranked[0][1]),
                 _markdown(_HEAD, [_linked(_cells(*one), 1, one[1], out) for one in ranked]),
             ]
     if apart := [entry for entry in entries if entry.reason]:
@@ -94,14 +110,15 @@ def leaderboard_page(folders: Sequence[Path]) -> str:
     parts = [f"<header><h1>Leaderboard</h1><p>{escape(_ABOUT)}</p></header><main>"]
     for task in _tasks(entries):
         ranked = _ranked(entries, task)
-        most = max([entry.score for _, entry in ranked] + [_bounds(entry)[1] for _, entry in ranked])
+        best = max([entry.score for _, entry in ranked] + [_bounds(entry)[1] for _, entry in ranked])
         rows = []
         for rank, entry in ranked:
             cells = [_INTERVAL.sub(r" <small>\1</small>", escape(cell)) for cell in _cells(rank, entry)]
-            cells[2] += _bar(entry, most)
+            cells[2] += _bar(entry, best)
             cells[3] = f'<span class="mark bad">{cells[3]}</span>' if entry.values["flags"] else cells[3]
             rows.append(cells)
-        parts.append(f"<section><h2>{_title(task)}</h2><p class='caption'>{escape(_about_task(task))}</p>")
+        about = escape(_about_task(task, ranked[0][1]))
+        parts.append(f"<section><h2>{_title(task)}</h2><p class='caption'>{about}</p>")
         parts.append(_html(_HEAD, rows) + "</section>")
     if apart := [entry for entry in entries if entry.reason]:
         rows = [[escape(cell) for cell in _apart(entry)] for entry in apart]
@@ -132,7 +149,7 @@ def read_entries(folders: Sequence[Path]) -> list[Entry]:
             except json.JSONDecodeError as error:
                 raise InputError(f"{path} must be JSON: {error}") from error
             if isinstance(values, dict) and str(values.get("schema", "")).startswith(SCHEMA.partition("/")[0]):
-                found[path.resolve()] = Entry(path, values, _reason(values))
+                found[path.resolve()] = Entry(path, values, _reason(values, path.parent))
     return sorted(found.values(), key=_order)
 
 
@@ -141,10 +158,10 @@ def _order(entry: Entry) -> tuple[Any, ...]:
     return (task, 0.0 if entry.reason else -entry.score, entry.agent, json.dumps(entry.values, sort_keys=True))
 
 
-def _reason(values: dict[str, Any]) -> str:
+def _reason(values: dict[str, Any], folder: Path) -> str:
     """Return why results cannot be ranked, empty if they can."""
     if values["schema"] != SCHEMA:
-        return f"the schema is {values['schema']}, not {SCHEMA}"
+        return f"the schema is {values['schema']}, not {SCHEMA}{migration_hint(values['schema'], folder)}"
     found = values["task"]
     task = next((task for task in TASKS if task.id == found["id"]), None)
     if _task_of(values) is not None:
@@ -163,7 +180,7 @@ def _reason(values: dict[str, Any]) -> str:
 
 
 def _task_of(values: dict[str, Any]) -> Task | None:
-    """Return the task that results are of, with the budget and the sample that they were made with, else None."""
+    """Return the task of results, with their budget and number of samples, None if they are of no task."""
     found = values["task"]
     for task in TASKS:
         if task.id == found["id"] and all(isinstance(found.get(name), int) for name in ("budget", "size")):
@@ -175,7 +192,7 @@ def _task_of(values: dict[str, Any]) -> Task | None:
 
 
 def _tasks(entries: Sequence[Entry]) -> list[Task]:
-    """Return the tasks that there are results of, in the order of the catalogue, those of another size at the end."""
+    """Return the tasks with results, in the order of the catalogue, those of another size at the end."""
     present = {task.digest: task for entry in entries if not entry.reason and (task := _task_of(entry.values))}
     whole = [task for task in TASKS if present.pop(task.digest, None)]
     return whole + sorted(present.values(), key=lambda task: (task.id, -task.budget, -task.size))
@@ -196,46 +213,47 @@ def _ranked(entries: Sequence[Entry], task: Task) -> list[tuple[int, Entry]]:
     return [(1 + sum(other.score > entry.score for other in among), entry) for entry in among]
 
 
-def _about_task(task: Task) -> str:
+def _about_task(task: Task, entry: Entry) -> str:
     cases = f", {len(task.cases)} cases with each" if len(task.cases) > 1 else ""
+    novel = f" Novel against {reference_text(entry.values.get('reference', {}))}." if task.stability else ""
     return (
-        f"Sought: {task.summary}. Score: {task.score.rstrip('.')}. "
-        f"Budget {task.budget:,} oracle calls, {task.size:,} attempts{cases}. Definition {task.digest[:12]}."
+        f"Goal: {task.summary}. Score: {label(task.score)} (`{task.score}`). "
+        f"Budget {task.budget:,} oracle calls, {task.size:,} attempts{cases}.{novel} Definition {task.digest[:12]}."
     )
 
 
 def _cells(rank: int, entry: Entry) -> list[str]:
-    seeds = entry.values["seeds"]
-    per_seed = entry.values["score"]["per_seed"]
+    seeds, per_seed = entry.values["seeds"], entry.values["score"]["per_seed"]
     interval = entry.values["score"]["interval"]
-    areas = [seed["efficiency"]["auc top-10"] for seed in seeds if seed["efficiency"].get("auc top-10") is not None]
-    shares = [seed["summary"]["shares"] for seed in seeds]
-    has_energies = any(share["scored"]["count"] for share in shares)
+    tops = [seed["efficiency"]["mean_top_10"] for seed in seeds if seed["efficiency"].get("mean_top_10") is not None]
+    rates = [seed["summary"]["rates"] for seed in seeds]
+    has_energies = any(one["scored"]["count"] for one in rates)
+    flags = [CHECKS.get(name, name) for name in entry.values["flags"]]
     return [
         str(rank),
         entry.agent,
         f"{entry.score:.4f}" + (f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""),
-        "⚠ " + ", ".join(entry.values["flags"]) if entry.values["flags"] else "none",
-        _pooled([share["S.U.N. (≤ 0.1 eV/atom)"] for share in shares]) if has_energies else "–",
-        _pooled([share["valid"] for share in shares]),
-        f"{sum(areas) / len(areas):.4f}" if areas else "–",
+        "⚠ " + ", ".join(flags) if flags else "none",
+        _pooled([one["sun_0.1"] for one in rates]) if has_energies else "–",
+        _pooled([one["valid"] for one in rates]),
+        f"{sum(tops) / len(tops):.4f}" if tops else "–",
         f"{sum(seed['calls'] for seed in seeds) / len(seeds):,.0f}",
-        _asked_before(seeds),
-        ", ".join(f"{score:.4f}" for score in per_seed) + f" (n = {len(per_seed)})",
+        _previously_queried(seeds),
+        ", ".join(f"{score:.4f}" for score in per_seed) + f" ({interval_name(len(per_seed))})",
     ]
 
 
-def _asked_before(seeds: Sequence[dict[str, Any]]) -> str:
-    """Return the share of crystals that the oracle had answered for before they were drawn, a mean over seeds."""
-    checks = [check for seed in seeds for check in seed["checks"] if check["name"] == ASKED_BEFORE]
+def _previously_queried(seeds: Sequence[dict[str, Any]]) -> str:
+    """Return the fraction of samples that the oracle had scored before they were sampled, a mean over seeds."""
+    checks = [check for seed in seeds for check in seed["checks"] if check["name"] == PREVIOUSLY_QUERIED]
     known = [check["value"] for check in checks if check["value"] is not None]
     return f"{100 * sum(known) / len(known):.1f} %" if known else "–"
 
 
-def _pooled(shares: Sequence[dict[str, Any]]) -> str:
-    count, of = sum(share["count"] for share in shares), sum(share["of"] for share in shares)
-    low, high = wilson(count, of)
-    return f"{100 * count / max(of, 1):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+def _pooled(rates: Sequence[dict[str, Any]]) -> str:
+    count, total = sum(rate["count"] for rate in rates), sum(rate["total"] for rate in rates)
+    low, high = wilson(count, total)
+    return f"{100 * count / max(total, 1):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _apart(entry: Entry) -> list[str]:
@@ -257,9 +275,9 @@ def _bounds(entry: Entry) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _bar(entry: Entry, most: float) -> str:
-    """Return a small bar of the score with its interval, as a share of the best of the table."""
-    scale = 100 / most if most > 0 else 0.0
+def _bar(entry: Entry, best: float) -> str:
+    """Return a small bar of the score with its interval, as a fraction of the best of the table."""
+    scale = 100 / best if best > 0 else 0.0
     low, high = (max(0.0, scale * bound) for bound in _bounds(entry))
     return (
         '<svg viewBox="0 0 100 10" width="140" height="14" aria-hidden="true">'
@@ -291,9 +309,9 @@ def write(folders: Sequence[Path], out: Path = _RESULTS / "leaderboard") -> Path
     """
     text, page = leaderboard(folders, out), leaderboard_page(folders)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "leaderboard.html").write_text(page, encoding="utf-8")
+    atomic_write(out / "leaderboard.html", page)
     path = out / "README.md"
-    path.write_text(text, encoding="utf-8")
+    atomic_write(path, text)
     return path
 
 
@@ -306,7 +324,7 @@ def main(folders: Positional[tuple[Path, ...]] = (_RESULTS,), out: Path = _RESUL
     """
     try:
         print(write(folders, out))
-    except ValueError as error:
+    except InputError as error:
         raise SystemExit(f"leaderboard: {error}") from error
 
 

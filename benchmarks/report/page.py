@@ -8,13 +8,16 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
+from benchmarks.metrics.intervals import interval_name
+from benchmarks.metrics.labels import label
+from benchmarks.metrics.reference import reference_text
 from benchmarks.report import chemistry, curves, samples, tables
 from benchmarks.report.crystals import best, from_trace
 from benchmarks.report.figure import Figure
 from benchmarks.report.folder import Results
 
 _HERE = Path(__file__).parent
-# nothing may be fetched, whatever is in the data
+# nothing may be fetched, whatever the data contain
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
@@ -55,7 +58,7 @@ def page(results: Results) -> str:
                      tables.checks(results)),
             _section("metrics", "All metrics", _about_metrics(results),
                      tables.metrics(results) + tables.attempts(results)),
-            _section("provenance", "Where the numbers come from", "", tables.provenance(results)),
+            _section("provenance", "Provenance", "", tables.provenance(results)),
             "</main>",
             f'<script type="application/json" id="data">{_json(data)}</script>',
             f"<script>{get_plotlyjs()}</script>",
@@ -67,7 +70,7 @@ def page(results: Results) -> str:
 def _header(results: Results) -> str:
     score, task, seeds = results.values["score"], results.task, results.seeds
     interval = " to ".join(_score(bound) for bound in score["interval"] or ())
-    interval = (f"95 %: {interval}" if len(seeds) > 2 else f"seeds from {interval}") if interval else "one seed"
+    interval = f"{interval_name(len(seeds))}: {interval}" if interval else "one seed"
     calls = sum(entry["calls"] for entry in seeds) / len(seeds)
     times = [sum(entry["seconds"].values()) for entry in seeds if entry.get("seconds")]
     facts = {
@@ -81,8 +84,9 @@ def _header(results: Results) -> str:
     return f"""<header>
 <p class="task">{escape(task["id"])}</p>
 <h1>{escape(results.values["agent"]["name"])}</h1>
-<p class="summary">Sought: {escape(task["summary"])}.</p>
-<div class="score"><div class="value"><span>{escape(score["name"])}</span><strong>{_score(score["value"])}</strong>
+<p class="summary">Goal: {escape(task["summary"])}.</p>
+<div class="score"><div class="value"><span>{escape(label(score["name"]))}</span>
+<strong>{_score(score["value"])}</strong>
 <em>{interval}</em></div>
 <dl>{"".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in facts.items())}</dl></div>
 {_flags(results)}
@@ -93,7 +97,7 @@ def _flags(results: Results) -> str:
     failed = tables.failed(results)
     if not failed:
         made = [check for entry in results.seeds for check in entry.get("checks", []) if check["passed"] is not None]
-        text = "No check has failed." if made else "No check applies: nothing vouches for this score."
+        text = "No check has failed." if made else "No check applies to this score."
         return f'<p class="flags {"good" if made else "bad"}">{text}</p>'
     items = "".join(f"<li><b>{escape(name)}:</b> {escape(text)}</li>" for name, text in failed)
     plural = "checks have" if len(failed) > 1 else "check has"
@@ -112,10 +116,10 @@ def _gallery(results: Results, crystals: list[dict[str, Any]]) -> str:
     if case_table := tables.cases(results):
         parts.append(_section("cases", "Case by case", "", case_table))
     if crystals:
-        note = f"Of those drawn, {results.counted[0]} first, then by reward; one of each formula and space group. "
+        note = f"Of the samples, {results.counted[0]} first, then by reward; one of each formula and space group. "
         note += "Drag to turn."
         if from_trace(results):
-            note += " The score itself is of all crystals that the oracle was asked for."
+            note += " The score itself is of all crystals that the oracle scored."
         cards = "".join(_card(number, crystal) for number, crystal in enumerate(crystals))
         parts.append(_section("crystals", "Best crystals", note, f'<div class="cards">{cards}</div>'))
     return "\n".join(parts)
@@ -141,13 +145,12 @@ def _section(name: str, title: str, caption: str, body: str, kind: str = "") -> 
 
 
 def _about_metrics(results: Results) -> str:
-    if len(results.seeds) == 1:
-        return "Intervals at 95 %: Wilson's for shares, bootstrap for energies. Every attempt is in the denominator."
-    return (
-        "Intervals at 95 %: Wilson's for shares, of all seeds pooled or of one; bootstrap for energies; of other "
-        "numbers, the bootstrap of the interquartile mean over seeds, or their range if there are two. Every attempt "
-        "is in the denominator."
-    )
+    n, reference = len(results.seeds), reference_text(results.values.get("reference", {}))
+    text = "Of one seed: Wilson intervals at 95 % for rates, bootstrap intervals at 95 % for energies. "
+    if n > 1:
+        text += "Of all seeds: Wilson intervals at 95 % for pooled rates; for other numbers, the mean with the "
+        text += f"{interval_name(n)}. "
+    return f"{text}Every attempt is in the denominator. Novel against {reference}."
 
 
 def _score(value: float) -> str:

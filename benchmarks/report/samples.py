@@ -1,4 +1,4 @@
-"""Pictures of how good what was drawn is: energies, rewards, and what counts in each space group."""
+"""Figures of the quality of samples: energies, rewards, and the score's rate in each space group."""
 
 import re
 from typing import Any
@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.sample import HOLE, STABLE, wilson
-from benchmarks.report.figure import BLUE, GREEN, INK, RED, Figure, rounded, share, straight_line
+from benchmarks.metrics.intervals import wilson
+from benchmarks.metrics.sample import OUTLIER_DEPTH, STABLE
+from benchmarks.report.figure import BLUE, GREEN, INK, RED, Figure, rate_text, rounded, straight_line
 from benchmarks.report.folder import Results
 
-_LOWEST, _HIGHEST, _BIN = -0.5, 2.0, 0.05  # eV/atom
-_MOST_GROUPS = 20
+_MIN_ENERGY, _MAX_ENERGY, _BIN = -0.5, 2.0, 0.05  # eV/atom
+_MAX_GROUPS = 20
 
 
 def group_symbol(number: int) -> str:
@@ -28,22 +29,23 @@ def energies(results: Results) -> Figure | None:
     known = values[np.isfinite(values)]
     if not len(known):
         return None
-    edges = np.linspace(_LOWEST, _HIGHEST, round((_HIGHEST - _LOWEST) / _BIN) + 1)
+    edges = np.linspace(_MIN_ENERGY, _MAX_ENERGY, round((_MAX_ENERGY - _MIN_ENERGY) / _BIN) + 1)
     texts = [f"{low:.2f} to {low + _BIN:.2f} eV/atom" for low in edges[:-1]]
     texts[0], texts[-1] = f"below {edges[1]:.2f} eV/atom", f"above {edges[-2]:.2f} eV/atom"
     bars = _bars(known, edges) | {"text": texts, "hovertemplate": "%{text}: %{y} crystals<extra></extra>"}
-    bars["marker"] = {"color": [RED if low < -HOLE else GREEN if low < STABLE else BLUE for low in edges[:-1] + 1e-9]}
+    lows = edges[:-1] + 1e-9
+    bars["marker"] = {"color": [RED if low < -OUTLIER_DEPTH else GREEN if low < STABLE else BLUE for low in lows]}
     caption = (
-        f"{share((known <= STABLE).sum(), len(values))} attempts are stable, at most {STABLE} eV/atom above the hull; "
-        f"{share(len(known), len(values))} have an energy, half of them below {np.median(known):.3f} eV/atom. "
+        f"{rate_text((known <= STABLE).sum(), len(values))} attempts are stable, within {STABLE} eV/atom of the hull; "
+        f"{rate_text(len(known), len(values))} have an energy, half of them below {np.median(known):.3f} eV/atom. "
     )
-    if deep := int((known < -HOLE).sum()):
+    if deep := int((known < -OUTLIER_DEPTH).sum()):
         caption += (
-            f"{deep} lie more than {HOLE} eV/atom below the hull, where the potential is not to be trusted (red). "
+            f"{deep} lie more than {OUTLIER_DEPTH} eV/atom below the hull, where the potential is not reliable (red). "
         )
-    caption += "What lies beyond the edges is in the outermost bars."
+    caption += "Values beyond the edges are in the outermost bars."
     layout = {
-        "xaxis": {"title": {"text": "energy above the hull (eV/atom)"}, "range": [_LOWEST, _HIGHEST]},
+        "xaxis": {"title": {"text": "energy above the hull (eV/atom)"}, "range": [_MIN_ENERGY, _MAX_ENERGY]},
         "yaxis": {"title": {"text": "crystals"}},
         "bargap": 0.06,
         "showlegend": False,
@@ -53,7 +55,7 @@ def energies(results: Results) -> Figure | None:
 
 
 def totals(results: Results) -> Figure | None:
-    """Return the histogram of what the reward gives, with the line of the successes; not for plain energies."""
+    """Return the histogram of the rewards, with the line of the successes; not for plain energies."""
     total = results.column("total")
     failed = np.isnan(total)
     if "reward_failure" in results.table:
@@ -65,9 +67,9 @@ def totals(results: Results) -> Figure | None:
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
     bars = _bars(known, np.linspace(low, high, 41))
     threshold = results.task["threshold"]
-    caption = f"{share((known >= threshold).sum(), len(total))} attempts reach {threshold:g}. "
+    caption = f"{rate_text((known >= threshold).sum(), len(total))} attempts reach {threshold:g}. "
     caption += (
-        f"{share(failed.sum(), len(total))} gave no crystal or could not be scored."
+        f"{rate_text(failed.sum(), len(total))} gave no crystal or could not be scored."
         if failed.any()
         else "All could be scored."
     )
@@ -83,28 +85,28 @@ def totals(results: Results) -> Figure | None:
 
 
 def groups(results: Results) -> Figure | None:
-    """Return bars, with Wilson's intervals, of what counts in each space group that was requested."""
+    """Return bars, with Wilson intervals, of the score's rate in each requested space group."""
     name = "requested_space_group" if np.isfinite(results.column("requested_space_group")).any() else "space_group"
     group = results.column(name)
     numbers, counts = np.unique(group[np.isfinite(group)].astype(np.int64), return_counts=True)
     if len(numbers) < 2:
         return None
     what, counted = results.counted
-    shown = np.sort(np.argsort(-counts, kind="stable")[:_MOST_GROUPS])
+    shown = np.sort(np.argsort(-counts, kind="stable")[:_MAX_GROUPS])
     numbers, counts = numbers[shown], counts[shown]
     hits = np.array([int((counted & (group == number)).sum()) for number in numbers])
-    shares = hits / counts
+    rates = hits / counts
     bounds = np.array([wilson(int(n), int(of)) for n, of in zip(hits, counts, strict=True)])
     bars = {
         "type": "bar",
         "orientation": "h",
         "y": [f"{group_symbol(int(number))}  {number}" for number in numbers],
-        "x": rounded(100 * shares),
+        "x": rounded(100 * rates),
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": rounded(100 * (bounds[:, 1] - shares)),
-            "arrayminus": rounded(100 * (shares - bounds[:, 0])),
+            "array": rounded(100 * (bounds[:, 1] - rates)),
+            "arrayminus": rounded(100 * (rates - bounds[:, 0])),
             "color": INK,
             "thickness": 1.2,
             "width": 3,
@@ -113,9 +115,9 @@ def groups(results: Results) -> Figure | None:
         "customdata": [[int(n), int(of)] for n, of in zip(hits, counts, strict=True)],
         "hovertemplate": "%{y}: %{customdata[0]} of %{customdata[1]}, %{x:.1f} %<extra></extra>",
     }
-    asked = "requested" if name == "requested_space_group" else "found"
-    caption = f"Share of the attempts that are {what}, with Wilson intervals at 95 %, by the space group {asked}"
-    caption += f" (the {_MOST_GROUPS} most common)." if len(shown) == _MOST_GROUPS else "."
+    kind = "requested" if name == "requested_space_group" else "found"
+    caption = f"Fraction of the attempts that are {what}, with Wilson intervals at 95 %, by the space group {kind}"
+    caption += f" (the {_MAX_GROUPS} most common)." if len(shown) == _MAX_GROUPS else "."
     layout = {
         "xaxis": {"title": {"text": f"{what} (%)"}, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "type": "category", "automargin": True, "showgrid": False},
@@ -126,7 +128,7 @@ def groups(results: Results) -> Figure | None:
 
 
 def _bars(values: NDArray[np.float64], edges: NDArray[np.float64]) -> dict[str, Any]:
-    """Return the histogram of values (N,), with what lies beyond the edges in the outermost bars."""
+    """Return the histogram of values (N,), with values beyond the edges in the outermost bars."""
     counts, _ = np.histogram(np.clip(values, edges[0], np.nextafter(edges[-1], edges[0])), edges)
     return {
         "type": "bar",

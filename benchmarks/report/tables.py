@@ -1,15 +1,14 @@
-"""Tables of the page: checks, metrics, cases and where the numbers come from."""
+"""Tables of the page: checks, metrics, cases and provenance."""
 
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from benchmarks.metrics.intervals import aggregate
-from benchmarks.metrics.sample import wilson
+from benchmarks.metrics.intervals import over_seeds, wilson
+from benchmarks.metrics.labels import CHECKS, ENERGIES, label
+from benchmarks.metrics.reference import reference_text
 from benchmarks.report.folder import Results
-
-_NUMBERS = ("mean e_above_hull", "median e_above_hull", "mean e_above_hull, unscored 10")
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
@@ -23,7 +22,7 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "
 
 
 def checks(results: Results) -> str:
-    """Return a row for each check: how it went with each seed, what is allowed, what was measured."""
+    """Return a row for each check: its outcome with each seed, the allowed and the measured number."""
     names = list(dict.fromkeys(check["name"] for entry in results.seeds for check in entry.get("checks", [])))
     if not names:
         return "<p>No checks were made.</p>"
@@ -35,7 +34,7 @@ def checks(results: Results) -> str:
         texts = details if len(set(details)) > 1 else details[:1]
         rows.append(
             [
-                escape(name),
+                escape(_check_label(name)),
                 _marks({entry["seed"]: _passed(entry, name) for entry in results.seeds}),
                 escape(limit),
                 "<br>".join(escape(text) for text in texts),
@@ -46,7 +45,7 @@ def checks(results: Results) -> str:
 
 
 def failed(results: Results) -> list[tuple[str, str]]:
-    """Return the name of each check that failed, and in words what was measured and what is allowed."""
+    """Return the label of each check that failed, and in words the measured and the allowed number."""
     found = []
     for name in results.values["flags"]:
         texts, limit = [], ""
@@ -55,31 +54,34 @@ def failed(results: Results) -> list[tuple[str, str]]:
             if check and check["passed"] is False:
                 texts.append(f"seed {entry['seed']}: {check['detail']}")
                 limit = check["limit"]
-        found.append((name, "; ".join(texts) + (f". Allowed: {limit}." if limit else "")))
+        found.append((_check_label(name), "; ".join(texts) + (f". Allowed: {limit}." if limit else "")))
     return found
 
 
 def metrics(results: Results) -> str:
-    """Return a row for each metric: of all seeds together and of each, with intervals at 95 %."""
+    """Return a row for each metric: of all seeds together and of each, with intervals."""
     seeds = results.seeds
     summaries = [entry["summary"] for entry in seeds]
     rows: list[list[str]] = []
-    for name in summaries[0].get("shares", {}):
-        entries = [summary["shares"][name] for summary in summaries]
-        count, of = sum(entry["count"] for entry in entries), sum(entry["of"] for entry in entries)
-        cells = [_interval(entry["share"], entry["interval"], 100, 1, " %") for entry in entries]
-        rows.append([escape(name), _interval(count / max(of, 1), wilson(count, of), 100, 1, " %"), *cells])
-    for name in _NUMBERS:
+    for name in summaries[0].get("rates", {}):
+        entries = [summary["rates"][name] for summary in summaries]
+        count, total = sum(entry["count"] for entry in entries), sum(entry["total"] for entry in entries)
+        cells = [_interval(entry["rate"], entry["interval"], 100, 1, " %") for entry in entries]
+        pooled = _interval(count / max(total, 1), wilson(count, total), 100, 1, " %")
+        rows.append([escape(label(name)), pooled, *cells])
+    for name in ENERGIES:
         if any(summary.get(name) is not None for summary in summaries):
             bounds = [summary.get("intervals", {}).get(name) for summary in summaries]
             values = [summary.get(name) for summary in summaries]
             cells = [_interval(value, bound, 1, 3) for value, bound in zip(values, bounds, strict=True)]
-            rows.append([f"{escape(name)}, eV/atom", _over_seeds(values, 3), *cells])
+            rows.append([escape(label(name)), _over_seeds(values, 3), *cells])
     for group, digits in (("efficiency", 4), ("variety", 4)):
         parts = [entry["summary"].get(group, {}) if group == "variety" else entry.get(group, {}) for entry in seeds]
         for name in parts[0]:
             values = [part.get(name) for part in parts]
-            rows.append([escape(name), _over_seeds(values, digits), *(_number(value, digits) for value in values)])
+            rows.append(
+                [escape(label(name)), _over_seeds(values, digits), *(_number(value, digits) for value in values)]
+            )
     head = ["metric"] + (["all seeds"] if len(seeds) > 1 else []) + [f"seed {entry['seed']}" for entry in seeds]
     rows = rows if len(seeds) > 1 else [[row[0], *row[2:]] for row in rows]
     return html_table(head, rows, "numbers")
@@ -99,19 +101,19 @@ def cases(results: Results) -> str:
 
 
 def attempts(results: Results) -> str:
-    """Return why attempts gave no crystal, if any did."""
+    """Return why attempts failed, if any did."""
     counts: dict[str, int] = {}
     for entry in results.seeds:
-        for reason, count in entry.get("attempts without a crystal", {}).items():
+        for reason, count in entry.get("failures", {}).items():
             counts[reason] = counts.get(reason, 0) + count
     if not counts:
         return ""
     rows = [[escape(reason), str(count)] for reason, count in sorted(counts.items(), key=lambda item: -item[1])]
-    return "<h3>Attempts that gave no crystal</h3>" + html_table(["reason", "attempts"], rows, "numbers")
+    return "<h3>Failed attempts</h3>" + html_table(["reason", "attempts"], rows, "numbers")
 
 
 def provenance(results: Results) -> str:
-    """Return what the numbers depend on: command, versions, hardware, hashes, settings and the task."""
+    """Return what the numbers depend on: command, versions, hardware, reference, hashes, settings and the task."""
     about = results.values.get("provenance", {})
     hardware = ", ".join(f"{name} {value}" for name, value in about.get("hardware", {}).items() if value is not None)
     facts = [
@@ -120,6 +122,7 @@ def provenance(results: Results) -> str:
         ("time", duration(about.get("seconds"))),
         ("hardware", escape(hardware) or "–"),
         ("agent", f"<code>{escape(str(results.values['agent'].get('source', '–')))}</code>"),
+        ("novel against", escape(reference_text(results.values.get("reference", {})))),
         ("task digest", f"<code>{escape(results.task['digest'])}</code>"),
         *((escape(name), f"<code>{escape(str(value))}</code>") for name, value in about.get("hashes", {}).items()),
     ]
@@ -142,6 +145,10 @@ def duration(seconds: float | None) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _check_label(name: str) -> str:
+    return CHECKS.get(name, name)
 
 
 def _find(entry: dict[str, Any], name: str) -> dict[str, Any] | None:
@@ -176,7 +183,7 @@ def _over_seeds(values: Sequence[float | None], digits: int) -> str:
     known = [float(value) for value in values if value is not None]
     if len(known) < len(values) or not known:
         return "–"
-    whole = aggregate(known)
+    whole = over_seeds(known)
     low, high = whole["interval"] or (None, None)
     text = f"{whole['value']:.{digits}g}"
     return text if low is None else f'{text} <span class="interval">{low:.{digits}g} to {high:.{digits}g}</span>'
@@ -189,5 +196,6 @@ def _number(value: float | None, digits: int) -> str:
 def _details(details: dict[str, Any]) -> str:
     plain = {name: value for name, value in details.items() if not isinstance(value, dict | list)}
     return "<br>".join(
-        f"{escape(name)}: {'–' if value is None else escape(str(value))}" for name, value in plain.items()
+        f"{escape(name.replace('_', ' '))}: {'–' if value is None else escape(str(value))}"
+        for name, value in plain.items()
     )

@@ -18,8 +18,10 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from benchmarks.harness.scoring import load_reference
-from benchmarks.metrics.sample import STABLE, fixed_order, space_group_found
+from benchmarks.metrics.properties import detected_groups, fixed_order
+from benchmarks.metrics.reference import load_reference
+from benchmarks.metrics.sample import STABLE
+from benchmarks.samples.samples import Samples
 from crystal_env.crystal import CrystalBatch
 from crystal_env.equivalents import equivalents
 from rewards import Validity
@@ -47,7 +49,7 @@ class Args:
 def main(args: Args) -> None:
     """Measure and print tables."""
     try:
-        reading, known = _timed(lambda: load_reference((), needed=True)[0], args.repeats)
+        reading, known = _timed(lambda: load_reference().crystals, args.repeats)
     except ValueError as error:
         raise SystemExit(str(error)) from None
     print(f"{args.n_jobs} processes on {os.cpu_count()} cores, medians of {args.repeats}")
@@ -86,7 +88,7 @@ def measure(crystals: CrystalBatch, energies: NDArray[np.float64], known: Crysta
     _ = reference.rows  # has a stage of its own
     stages: dict[str, Callable[[], Any]] = {
         "validity": lambda: _validity(crystals),
-        "symmetry": lambda: space_group_found(crystals, f"{len(crystals)} crystals", args.n_jobs),
+        "symmetry": lambda: detected_groups(Samples.from_crystals(crystals), n_jobs=args.n_jobs),
         "fixed order": lambda: fixed_order(crystals, energies),
         "formulas of the reference": lambda: rows_by_formula(known),
         "uniqueness of the stable": lambda: structure_labels(crystals[stable], n_jobs=args.n_jobs),

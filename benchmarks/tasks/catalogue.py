@@ -1,4 +1,4 @@
-"""The tasks there are."""
+"""The tasks of the benchmark."""
 
 from benchmarks.tasks.perovskites import METALS
 from benchmarks.tasks.task import Task
@@ -7,8 +7,8 @@ SPACE_GROUPS = (1, 2, 6, 15, 38, 71, 119, 131, 143, 159, 187, 194, 204, 216)
 """Two of each crystal system, as in the paper's Fig. 4 (MatterGen, Zeni et al., Nature 639, 624 (2025), Fig. D8)."""
 
 FORMULAS = ("CoBr2", "Ga7Ni3", "LaZnGa", "NiPtF6", "Cu2SiHgSe4", "BaPr2MnS5", "RbMoPClO5", "BaNdCuBO5")
-"""Drawn from the compositions of two to five elements, two of each number, that MP-20's validation set has once and on
-the hull, its training set not at all, without radioactive elements."""
+"""Sampled from the compositions of two to five elements, two of each number, that MP-20's validation set has once and
+on the hull, its training set not at all, without radioactive elements."""
 
 _STABLE = {"max_depth": 0.2}
 
@@ -16,9 +16,9 @@ TASKS = (
     Task(
         "CrystalGen-Perovskites-v1",
         tier=0,
-        summary="the cubic perovskites ABX3 of lowest heat of formation, out of 2,756 whose answer is known",
+        summary="cubic perovskites ABX3 of the lowest heat of formation, out of 2,756 with known values",
         reward="benchmarks.tasks.perovskites:PerovskiteTable",
-        score="AUC top-10",
+        score="mean_top_10",
         floor=-5.0,
         constraints={
             "space_group": 221,
@@ -30,31 +30,31 @@ TASKS = (
         threshold=0.3,
         range=(-1.2, 0.64),
         key="composition",
-        judge=False,
+        stability=False,
     ),
     Task(
         "CrystalGen-Validity-v1",
         tier=0,
-        summary="many different crystals whose atoms are apart and whose charges can be neutral",
+        summary="many different crystals with plausible distances and neutral charges",
         reward="rewards:Validity",
-        score="valid and unique",
+        score="valid_unique",
         floor=0.0,
         budget=2000,
         size=500,
         threshold=1.0,
-        judge=False,
+        stability=False,
     ),
     Task(
         "CrystalGen-Density-v1",
         tier=0,
         summary="different valid crystals with a density of 18 g/cm^3",
         reward="benchmarks.tasks.targets:DensityTarget",
-        score="unique successes",
+        score="unique_successes",
         floor=0.0,
         budget=2000,
         size=500,
         threshold=0.9,
-        judge=False,
+        stability=False,
     ),
     Task(
         "CrystalGen-Stability-v1",
@@ -62,7 +62,7 @@ TASKS = (
         summary="stable, unique and novel crystals, space groups as in MP-20",
         reward="rewards:EnergyAboveHull",
         reward_kwargs=_STABLE,
-        score="S.U.N.",
+        score="sun",
         budget=20_000,
         threshold=-0.1,
         range=(-1.0, 0.2),
@@ -73,7 +73,7 @@ TASKS = (
         summary="stable, unique and novel crystals of 14 space groups, two of each crystal system",
         reward="rewards:EnergyAboveHull",
         reward_kwargs=_STABLE,
-        score="mean S.U.N. of groups",
+        score="mean_sun_of_groups",
         constraints={"space_group": list(SPACE_GROUPS)},
         budget=20_000,
         size=1400,
@@ -85,7 +85,7 @@ TASKS = (
         tier=1,
         summary="stable, unique and novel crystals with a bulk modulus of 300 GPa",
         reward="benchmarks.tasks.targets:BulkModulusTarget",
-        score="S.U.N. successes",
+        score="sun_successes",
         floor=0.0,
         budget=2000,
         size=500,
@@ -97,7 +97,7 @@ TASKS = (
         summary="the structures of eight compositions, each among the ten crystals of lowest energy",
         reward="rewards:EnergyAboveHull",
         reward_kwargs=_STABLE,
-        score="match rate",
+        score="match_rate",
         budget=1000,
         size=100,
         threshold=-0.1,
@@ -110,7 +110,7 @@ TASKS = (
         summary="as many different stable and novel structures as can be found with 10,000 calls",
         reward="rewards:EnergyAboveHull",
         reward_kwargs=_STABLE,
-        score="S.U.N. structures found",
+        score="sun_structures_found",
         budget=10_000,
         size=500,
         threshold=-0.1,
@@ -133,7 +133,7 @@ TASKS = (
         summary="the paper's own: stable, unique and novel crystals by Orb-v2 on the hull of Alexandria",
         reward="rewards:EnergyAboveHull",
         reward_kwargs={"potential": "orb-v2+MP2020", "hull": "$CRYSTALGEN_ALEXANDRIA_HULL"},
-        score="S.U.N.",
+        score="sun",
         budget=200_000,
         threshold=-0.1,
         range=(-1.0, 0.2),
@@ -148,7 +148,7 @@ TASKS = (
             "gap_model": "$CRYSTALGEN_GAP_MODEL",
             "max_dielectric": 100,
         },
-        score="S.U.N. successes",
+        score="sun_successes",
         floor=0.0,
         constraints={"space_group": 225},
         budget=100_000,
@@ -165,7 +165,7 @@ TASKS = (
             "gap_model": "$CRYSTALGEN_GAP_MODEL",
             "threshold": 10.0,
         },
-        score="S.U.N. successes",
+        score="sun_successes",
         floor=0.0,
         constraints={"space_group": 225},
         budget=100_000,

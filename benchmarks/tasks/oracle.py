@@ -1,4 +1,4 @@
-"""The oracle of a task: its reward, with a budget, counted on different crystals, and a record of what was asked."""
+"""The oracle of a task: its reward with a budget, counted on different crystals, and a record of the queries."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +12,7 @@ from benchmarks.tasks.perovskites import compositions
 from benchmarks.tasks.task import Task
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
+from crystal_env.files import atomic_write
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
 from rewards.combinators.cache import Keys
 from rewards.combinators.cache_file import CacheFile
@@ -24,20 +25,21 @@ _CHUNK = 128
 
 
 class Oracle:
-    """A task's reward, that answers until its budget is spent.
+    """A task's reward, metered: it answers until its budget is spent.
 
-    Crystals are counted once: one that was asked before, in whatever setting, costs nothing and gets the same answer.
-    Beyond the budget every new crystal gets the floor and the reason. The task's constraints are the environment's
-    business; a crystal that does not meet them is best not asked for.
+    Crystals are counted once: one that was previously queried, in whatever setting, costs nothing and gets the same
+    answer. Beyond the budget every new crystal gets the floor and the reason. The task's constraints are enforced by
+    its environment, not here.
 
     Args:
         task: a task, or its name.
         budget: oracle calls, by default the task's.
         path: an SQLite file that keeps the answers, so that a run that was interrupted does not compute them again.
-        told: is called with the number of calls after every part of a batch.
+        on_query: called with the number of calls after every part of a batch.
 
     Attributes:
-        asked: crystals that were asked for, repeated ones and those beyond the budget included.
+        queried: number of queries, repeated ones and those beyond the budget included.
+        floor: the lowest total.
 
     Raises:
         ValueError: if there is no such task, or the reward needs what is not there.
@@ -48,25 +50,26 @@ class Oracle:
         task: Task | str,
         budget: int | None = None,
         path: Path | None = None,
-        told: Callable[[int], Any] | None = None,
+        on_query: Callable[[int], Any] | None = None,
     ) -> None:
         if isinstance(task, str):
             from benchmarks.tasks import find_task
 
             task = find_task(task)
-        self.task, self.budget, self.told = task, task.budget if budget is None else budget, told
+        self.task, self.budget, self.on_query = task, task.budget if budget is None else budget, on_query
+        self.floor = task.floor
         self.scorer = Scorer(task_reward(task), task.floor)
         self._keys: Callable[[CrystalBatch], Sequence[Any]] = Keys() if task.key == "canonical" else compositions
         self._file = CacheFile(path, f"{task.reward} {task.reward_kwargs}", task.key) if path else None
         self._rows: dict[Any, Row] = {}
-        self._asked: list[CrystalBatch] = []
+        self._scored: list[CrystalBatch] = []
         self._terms: list[str] = []
-        self.asked = 0
+        self.queried = 0
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals as far as the budget reaches."""
         crystals = as_batch(crystals)
-        self.asked += len(crystals)
+        self.queried += len(crystals)
         keys = self._keys(crystals)
         new: dict[Any, int] = {}
         for row, key in enumerate(keys):
@@ -75,11 +78,11 @@ class Oracle:
         allowed = list(new)[: self.left]
         for start in range(0, len(allowed), _CHUNK):
             part = allowed[start : start + _CHUNK]
-            asked = crystals[[new[key] for key in part]]
-            self._rows.update(zip(part, self._answers(part, asked), strict=True))
-            self._asked.append(asked)
-            if self.told is not None:
-                self.told(self.calls)
+            batch = crystals[[new[key] for key in part]]
+            self._rows.update(zip(part, self._answers(part, batch), strict=True))
+            self._scored.append(batch)
+            if self.on_query is not None:
+                self.on_query(self.calls)
         beyond = Row(self.task.floor, {}, f"the budget of {self.budget} calls is spent")
         result = join_rows([self._rows.get(key, beyond) for key in keys], self.task.floor, self._terms)
         self._terms = list(result.terms)
@@ -102,11 +105,11 @@ class Oracle:
 
     @property
     def crystals(self) -> CrystalBatch:
-        """The crystals that were scored, in the order in which they were asked for."""
-        return CrystalBatch.concatenate(self._asked) if self._asked else CrystalBatch.empty()
+        """The crystals that were scored, in the order of the queries."""
+        return CrystalBatch.concatenate(self._scored)
 
     def result(self) -> RewardResult:
-        """Return what they are worth."""
+        """Return their rewards."""
         return join_rows(list(self._rows.values()), self.task.floor, self._terms)
 
     def save(self, path: Path) -> None:
@@ -115,7 +118,8 @@ class Oracle:
         arrays: dict[str, NDArray[Any]] = {name: getattr(crystals, name) for name in ("G", "W", "A", "XYZ", "L")}
         arrays |= {f"term:{name}": values for name, values in result.terms.items()}
         arrays["failure"] = np.array([failure or "" for failure in result.failures], np.str_)
-        write_npz(path, total=result.total, **arrays)
+        arrays["total"] = result.total
+        atomic_write(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Close the file of answers."""
@@ -123,7 +127,7 @@ class Oracle:
             self._file.close()
 
     def _answers(self, keys: Sequence[Any], crystals: CrystalBatch) -> list[Row]:
-        """Return what the file knows or the reward says."""
+        """Return the answers in the file, and of other crystals those of the reward."""
         names = [str(key) for key in keys]
         known = self._file.read(names) if self._file is not None else {}
         missing = [row for row, name in enumerate(names) if name not in known]
@@ -134,24 +138,16 @@ class Oracle:
 
 
 def load_trace(path: Path) -> tuple[CrystalBatch, RewardResult]:
-    """Return what `Oracle.save` wrote: the crystals and what they are worth."""
-    with np.load(path, allow_pickle=False) as file:
+    """Return what `Oracle.save` wrote: the crystals and their rewards."""
+    with path.open("rb") as archive, np.load(archive, allow_pickle=False) as file:
         crystals = CrystalBatch(*(file[name] for name in ("G", "W", "A", "XYZ", "L")))
         terms = {name.removeprefix("term:"): file[name] for name in file.files if name.startswith("term:")}
         failures = np.array([failure or None for failure in file["failure"].tolist()] + [None], object)[:-1]
         return crystals, RewardResult(file["total"], terms, failures)
 
 
-def write_npz(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays into a compressed npz file, which is replaced whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
-    temporary.replace(path)
-
-
 def task_reward(task: Task) -> Reward:
-    """Return the reward of a task as it is, without a budget.
+    """Return the reward of a task without its budget.
 
     Raises:
         ValueError: if an argument is an environment variable that is not set.

@@ -1,7 +1,7 @@
-"""All cubic perovskites ABX3 of a published table: an exact oracle whose optimum is known.
+"""All cubic perovskites ABX3 of a published table: an exact oracle with a known optimum.
 
 Castelli et al., Energy Environ. Sci. 5, 5814 (2012), computed the heats of formation of 18,928 cubic perovskites. The
-table is no part of this project; it comes as ``formula,target`` rows, in eV a cell of five atoms.
+table is not part of this project; it comes as ``formula,target`` rows, in eV a cell of five atoms.
 """
 
 import csv
@@ -40,16 +40,18 @@ class PerovskiteTable:
     """Minus the heat of formation of ABX3 with X = O or N in eV a cell, looked up.
 
     The table does not say which metal is on which site, and has two numbers for most pairs: the lower one counts. Terms
-    are ``heat_of_formation`` and ``success``, 1 up to ``threshold``. Only the composition is looked at; one that the
-    table does not have gets the floor of -5 and a reason.
+    are ``heat_of_formation`` and ``success``, 1 up to ``threshold``. Only the composition matters; one that is not in
+    the table gets the floor of -5 and a reason.
 
     Args:
         path: the table, by default ``perovskite_castelli_18928.csv.gz`` in the folder $CRYSTALGEN_DATA.
-        threshold: heat of formation in eV that counts as success.
+        threshold: highest heat of formation in eV of a success.
 
     Raises:
         ValueError: if there is no such file, or it is another table.
     """
+
+    floor = _FLOOR
 
     def __init__(self, path: str | Path | None = None, threshold: float = -0.3) -> None:
         self.heats = read_table(Path(path) if path else data_folder() / FILE)
@@ -66,7 +68,7 @@ class PerovskiteTable:
 
     @property
     def best(self) -> float:
-        """The highest total that there is."""
+        """The highest total of all compositions."""
         return -min(self.heats.values())
 
 

@@ -1,4 +1,4 @@
-"""Rewards between 0 and 1 that the tasks are made of: densities and bulk moduli to be met, and two aims at once."""
+"""Rewards of the tasks, between 0 and 1: target densities and bulk moduli, and two objectives at once."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -12,23 +12,25 @@ from rewards import BulkModulus, Density, EnergyAboveHull, Screen, Validity
 if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
 
-STIFFEST = 400.0  # GPa: diamond has 443, beyond it a potential is more often wrong than right
-HIGHEST = 0.5  # eV/atom above the hull, what counts as hopeless
-_DEPTH = 0.2  # eV/atom below the hull, the deepest that is believed
+MAX_MODULUS = 400.0  # GPa: diamond has 443, beyond it a potential is more often wrong than right
+MAX_ENERGY = 0.5  # eV/atom above the hull, from which on stability is 0
+_MAX_DEPTH = 0.2  # eV/atom below the hull of an accepted energy
 
 
 class Target:
-    """One minus the distance of a term of a reward from a target, as a share of a width; 0 at the lowest.
+    """One minus the distance of a term of a reward from a target, as a fraction of a width; 0 at the lowest.
 
-    Terms are those of the reward, with ``success`` 1 from ``threshold`` on. What the reward cannot score gets 0.
+    Terms are those of the reward, with ``success`` 1 from ``threshold`` on. A crystal that cannot be scored gets 0.
 
     Args:
-        reward: what gives the term.
-        term: its name.
-        target: what is wanted.
-        width: distance that is worth 0.
-        threshold: total that counts as success.
+        reward: reward that has the term.
+        term: name of the term.
+        target: target value.
+        width: distance with the reward 0.
+        threshold: lowest total of a success.
     """
+
+    floor = 0.0
 
     def __init__(self, reward: Reward, term: str, target: float, width: float, threshold: float) -> None:
         self.reward, self.term = reward, term
@@ -46,15 +48,15 @@ class Target:
 
 
 class DensityTarget(Target):
-    """How near the mass density is to a target; a crystal that is not valid is not asked, and gets 0.
+    """Closeness of the mass density to a target; a crystal that is not valid gets 0.
 
-    Else the easiest way to any density is a cell of any elements with atoms on top of each other. Valid means
-    `Validity`, and no two atoms closer than ``min_distance``.
+    Otherwise the easiest way to any density is a cell with atoms on top of each other. Valid means `Validity`, and no
+    two atoms closer than ``min_distance``.
 
     Args:
         target: g/cm^3; 18 is the task of MatInvent.
         width: g/cm^3.
-        threshold: total that counts as success.
+        threshold: lowest total of a success.
         min_distance: Å.
     """
 
@@ -76,12 +78,12 @@ class DensityTarget(Target):
 
 
 class BulkModulusTarget(Target):
-    """How near the bulk modulus by the embedded CHGNet is to a target.
+    """Closeness of the bulk modulus by the embedded CHGNet to a target.
 
     Args:
         target: GPa; 300 is the task of CrystalGym and MatInvent.
         width: GPa.
-        threshold: total that counts as success.
+        threshold: lowest total of a success.
     """
 
     def __init__(self, target: float = 300.0, width: float = 250.0, threshold: float = 0.8) -> None:
@@ -91,14 +93,16 @@ class BulkModulusTarget(Target):
 class StiffAndStable:
     """Half for a high bulk modulus, half for a low energy above the hull, both by the embedded CHGNet.
 
-    The total is ``min(K, 400 GPa) / 800 GPa + (0.5 eV/atom - E) / 1 eV/atom`` with E kept between 0 and 0.5 eV/atom, so
-    it is between 0 and 1. Terms are ``bulk_modulus`` (GPa), ``e_above_hull`` (eV/atom) and ``success``, 1 for at least
-    200 GPa at no more than 0.1 eV/atom. What one of them cannot score gets 0; so does what is more than 0.2 eV/atom
-    below the hull, where the potential errs.
+    The total is ``min(K, 400 GPa) / 800 GPa + (0.5 eV/atom - E) / 1 eV/atom`` with E clipped to 0 to 0.5 eV/atom, so it
+    is between 0 and 1. Terms are ``bulk_modulus`` (GPa), ``e_above_hull`` (eV/atom) and ``success``, 1 for at least
+    200 GPa at no more than 0.1 eV/atom. A crystal that one of them cannot score gets 0; so does one more than 0.2
+    eV/atom below the hull, where the potential errs.
     """
 
+    floor = 0.0
+
     def __init__(self) -> None:
-        self.energy = EnergyAboveHull(max_depth=_DEPTH)
+        self.energy = EnergyAboveHull(max_depth=_MAX_DEPTH)
         self.modulus = BulkModulus(floor=0.0)
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
@@ -113,7 +117,7 @@ class StiffAndStable:
         e_above_hull = energy.terms["e_above_hull"]
         total[rows] = (stiffness(modulus) / 2 + stability(e_above_hull) / 2)[rows]
         scored = np.isin(np.arange(len(crystals)), rows)
-        success = scored & (modulus >= STIFFEST / 2) & (e_above_hull <= 0.1)
+        success = scored & (modulus >= MAX_MODULUS / 2) & (e_above_hull <= 0.1)
         terms = {
             "bulk_modulus": np.where(scored, modulus, 0.0),
             "e_above_hull": e_above_hull,
@@ -123,10 +127,10 @@ class StiffAndStable:
 
 
 def stiffness(modulus: np.ndarray) -> np.ndarray:
-    """Return bulk moduli in GPa as shares (B,) of 400 GPa, 1 at the most."""
-    return np.clip(modulus / STIFFEST, 0, 1)
+    """Return bulk moduli in GPa as fractions (B,) of 400 GPa, at most 1."""
+    return np.clip(modulus / MAX_MODULUS, 0, 1)
 
 
 def stability(e_above_hull: np.ndarray) -> np.ndarray:
-    """Return energies above the hull in eV/atom as shares (B,): 1 on the hull and below, 0 from 0.5 eV/atom on."""
-    return np.clip(1 - e_above_hull / HIGHEST, 0, 1)
+    """Return energies above the hull in eV/atom as numbers (B,) from 1, on the hull and below, to 0, at 0.5 eV/atom."""
+    return np.clip(1 - e_above_hull / MAX_ENERGY, 0, 1)

@@ -1,4 +1,4 @@
-"""What a task is: a frozen definition of environment, oracle budget and score."""
+"""The definition of a task: environment, oracle budget and score, frozen."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -12,25 +12,25 @@ Tier = Literal[0, 1, 2]
 
 @dataclass(frozen=True)
 class Task:
-    """A benchmark task, JSON-plain; whatever changes in it needs a new version in its id.
+    """A benchmark task, JSON-plain; a task with any other value needs a new version in its id.
 
     Attributes:
         id: name of the registered environment, with a version.
         tier: 0 needs no model, 1 the embedded CHGNet, 2 weights that the user supplies and better a GPU.
-        summary: what is sought, in a sentence.
-        reward: ``"module:attribute"`` of the reward that the oracle asks.
-        score: what ranks agents, a name of `benchmarks.harness.scores`; higher is better.
-        reward_kwargs: its arguments. A string that starts with ``$`` is the name of an environment variable.
+        summary: the goal, in a sentence.
+        reward: ``"module:attribute"`` of the oracle's reward.
+        score: the score that ranks agents, a name in `benchmarks.harness.scores`; higher is better.
+        reward_kwargs: arguments of the reward. A string that starts with ``$`` is the name of an environment variable.
         floor: the total of a crystal that cannot be scored, and of one beyond the budget.
-        constraints: what crystals must be like, as arguments of the environment.
+        constraints: constraints on crystals, as arguments of the environment.
         budget: oracle calls, different crystals by their canonical keys.
-        size: crystals that an agent draws for the score.
-        threshold: total from which on a crystal counts as a success.
-        range: totals that count as 0 and 1 in the areas under the learning curves.
-        key: what makes two crystals one for the oracle: ``"canonical"``, the same crystal in any setting, or
+        size: number of samples of an agent for the score.
+        threshold: lowest total of a success.
+        range: totals that are 0 and 1 in ``mean_top_k``.
+        key: identity of crystals for the oracle: ``"canonical"``, the same crystal in any setting, or
             ``"composition"``.
         cases: constraints of sub-problems, each with a budget and a sample of its own.
-        judge: whether crystals are judged by their energy above the hull of CHGNet.
+        stability: whether samples are evaluated by their energy above the hull of CHGNet.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Task:
     range: tuple[float, float] = (0.0, 1.0)
     key: Literal["canonical", "composition"] = "canonical"
     cases: tuple[dict[str, Any], ...] = ({},)
-    judge: bool = True
+    stability: bool = True
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ import torch
 
 import benchmarks.baselines as baselines
 from benchmarks.harness.agent_loading import load_agent
-from benchmarks.harness.rollout import draw, keeps
+from benchmarks.harness.rollout import keeps, sample_agent
 from benchmarks.harness.session import Session
 from benchmarks.tasks import find_task
 
@@ -52,7 +52,7 @@ def agent(name, training_set):
 def played(name, task, seed, training_set):
     session = Session(task, seed=seed)
     player = agent(name, training_set).train(session)
-    return session, draw(player, task, seed)
+    return session, sample_agent(player, task, seed)
 
 
 def equal(a, b):

@@ -22,7 +22,7 @@ DENSE_METAL = Task(
     constraints={"space_group": 225, "wyckoff_letters": "a"},
     budget=10**5,
     size=100,
-    judge=False,
+    stability=False,
 )
 
 

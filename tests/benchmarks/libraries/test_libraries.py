@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.baselines.random_policy import UniformPolicy
-from benchmarks.harness.rollout import draw
+from benchmarks.harness.rollout import sample_agent
 from benchmarks.harness.session import Session
 from benchmarks.libraries.common import mean_return
 from benchmarks.tasks import Task
@@ -32,7 +32,7 @@ DENSE_METAL = Task(
     constraints={"space_group": 225, "wyckoff_letters": "a"},
     budget=10**5,
     size=100,
-    judge=False,
+    stability=False,
 )
 """Two real choices, the element and the length of the cell, among four decisions."""
 
@@ -75,8 +75,8 @@ def global_states():
 
 
 def actions_of(policy):
-    sample = draw(policy, TWO_SITES.resized(size=20), seed=5)
-    assert not any(sample.failures)
+    sample = sample_agent(policy, TWO_SITES.resized(size=20), seed=5)
+    assert not sample.failures
     return [str(crystal) for crystal in sample.crystals]
 
 
@@ -85,7 +85,7 @@ def test_learns_what_the_random_policy_does_not(script):
     assert mean_return(UniformPolicy(48, 1), session) < 0.2
     policy = script.agent(session, steps=4096, num_steps=8, minibatches=2, learning_rate=4e-3)
     assert mean_return(policy, session) > 0.6
-    assert session.oracle.asked == 100 + 4096 // 4 + 100  # that of the session was asked, not a copy
+    assert session.oracle.queried == 100 + 4096 // 4 + 100  # that of the session was asked, not a copy
 
 
 def test_takes_allowed_actions_only_and_repeats_with_a_seed(script):

@@ -42,20 +42,20 @@ def test_effective_number_of_equal_and_of_different_crystals():
     fractions = SALTS.composition() / np.linalg.norm(SALTS.composition(), axis=1, keepdims=True)
     eigenvalues = np.linalg.eigvalsh(fractions @ fractions.T / 4)
     entropy = -sum(p * np.log(p) for p in eigenvalues if p > 1e-12)
-    assert known["Vendi of elements"] == pytest.approx(np.exp(entropy))
-    assert known["Vendi of templates"] == pytest.approx(np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25))))
+    assert known["vendi_elements"] == pytest.approx(np.exp(entropy))
+    assert known["vendi_templates"] == pytest.approx(np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25))))
 
 
-def test_templates_do_not_know_elements_and_are_new_if_the_reference_has_them_not():
+def test_templates_ignore_elements_and_are_new_to_the_reference():
     found = distribution(SALTS, SALTS[:1])
-    assert (found["templates"], found["templates new to the reference"]) == (2, 0.5)
+    assert (found["templates"], found["new_template_fraction"]) == (2, 0.5)
     same = distribution(SALTS, SALTS)
-    assert same["JSD of space groups"] == same["JSD of elements"] == same["templates new to the reference"] == 0
-    assert "JSD of elements" not in distribution(SALTS, SALTS[:0])
+    assert same["jsd_space_groups"] == same["jsd_elements"] == same["new_template_fraction"] == 0
+    assert "jsd_elements" not in distribution(SALTS, SALTS[:0])
     assert distribution(SALTS[:0], SALTS) == {}
 
 
-def test_template_depends_neither_on_the_setting_nor_on_where_the_elements_are():
+def test_template_depends_on_neither_setting_nor_elements():
     lattice = "X-5.0-5.0-5.0-90-90-90"
     texts = ["221-a-{}-0-0-0-b-{}-1/2-1/2-1/2-c-{}-0-1/2-1/2-", "221-a-{}-0-0-0-b-{}-1/2-1/2-1/2-d-{}-1/2-0-0-"]
     orders = [("Na", "K", "O"), ("K", "Na", "O"), ("O", "K", "Na")]
@@ -102,8 +102,8 @@ def test_coverage_counts_both_ways():
     assert (recall, precision) == (0.25, 1)
     assert coverage(SALTS[:0], SALTS, amd_fingerprint, 1.0) == (0, 0)
     found = covered(SALTS, SALTS, SALTS[1:])
-    assert (found["coverage recall"], found["coverage precision"]) == (1, 1)
-    assert covered(SALTS[:1], SALTS, SALTS)["coverage recall"] == 0.25
+    assert (found["coverage_recall"], found["coverage_precision"]) == (1, 1)
+    assert covered(SALTS[:1], SALTS, SALTS)["coverage_recall"] == 0.25
 
 
 def test_absurd_cells_cost_no_time():

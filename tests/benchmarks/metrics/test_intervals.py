@@ -1,61 +1,63 @@
-from itertools import product
-
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, trim_mean
+from scipy.stats import binomtest, ttest_1samp
 
-from benchmarks.metrics.intervals import aggregate, interquartile_mean, stratified_interval
+from benchmarks.metrics.intervals import bootstrap, interval_name, over_seeds, t_interval, wilson
 
-SCORES = np.random.default_rng(0).normal(size=(8, 3))
-
-
-def test_interquartile_mean_leaves_the_quarters_out():
-    assert interquartile_mean([0, 1, 2, 3, 4, 5, 6, 700]) == np.mean([2, 3, 4, 5])
-    assert interquartile_mean([1.0, 2.0, 600.0]) == pytest.approx(np.mean([1.0, 2.0, 600.0]))  # int(3/4) are cut: none
+RNG = np.random.default_rng(0)
+NORMAL = (lambda shape: RNG.normal(0.2, 0.03, shape), 0.2)
+SKEWED = (lambda shape: RNG.beta(2, 6, shape), 0.25)  # a rate between 0 and 1, with a long upper tail
 
 
-def test_interquartile_mean_is_that_of_rliable():
-    metrics = pytest.importorskip("rliable.metrics")
-    assert interquartile_mean(SCORES) == pytest.approx(metrics.aggregate_iqm(SCORES))
+def coverage(distribution, n_seeds):
+    """Return how often the interval of the scores of n seeds holds their true mean."""
+    sample, truth = distribution
+    intervals = [over_seeds(scores)["interval"] for scores in sample((4000, n_seeds))]
+    return np.mean([low <= truth <= high for low, high in intervals])
 
 
-def test_interval_of_one_task_is_the_bootstrap_interval_of_scipy():
-    scores = np.random.default_rng(1).normal(size=12)
-    expected = bootstrap(
-        (scores,),
-        lambda x, axis: trim_mean(x, 0.25, axis=axis),
-        n_resamples=20_000,
-        method="percentile",
-        rng=np.random.default_rng(2),
-    ).confidence_interval
-    assert stratified_interval(scores[:, None]) == pytest.approx(tuple(expected), abs=0.03)
+@pytest.mark.parametrize("distribution", [NORMAL, SKEWED], ids=["normal", "skewed"])
+@pytest.mark.parametrize("n_seeds", [5, 10])
+def test_interval_at_95_percent_covers_95_percent(distribution, n_seeds):
+    assert coverage(distribution, n_seeds) == pytest.approx(0.95, abs=0.02)
 
 
-def test_interval_over_tasks_is_that_of_all_ways_to_draw_the_seeds():
-    scores = SCORES[:3, :2]
-    ways = list(product(range(3), repeat=3))
-    means = [interquartile_mean([scores[list(a), 0], scores[list(b), 1]]) for a, b in product(ways, ways)]
-    assert stratified_interval(scores) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
+@pytest.mark.parametrize(("n_seeds", "expected"), [(2, 0.5), (3, 0.75), (4, 0.875)])
+def test_a_range_covers_less_and_is_not_called_an_interval(n_seeds, expected):
+    """The range of n normal scores misses their mean with the probability 2 / 2^n."""
+    assert coverage(NORMAL, n_seeds) == pytest.approx(expected, abs=0.02)
+    scores = [0.1, 0.4, 0.2, 0.3][:n_seeds]
+    found = over_seeds(scores)
+    assert (found["interval"], found["interval_kind"]) == ([min(scores), max(scores)], "range")
+    assert interval_name(n_seeds) == f"range of {n_seeds} seeds"
+    assert "95" in interval_name(5)
 
 
-def test_interval_over_tasks_is_that_of_rliable():
-    measured = (-0.44968946, 0.24474745)  # rliable 1.2.0, get_interval_estimates with aggregate_iqm, 50,000 repeats
-    assert stratified_interval(SCORES) == pytest.approx(measured, abs=0.01)
+def test_interval_is_that_of_students_test():
+    scores = RNG.normal(size=7)
+    expected = ttest_1samp(scores, 0).confidence_interval(0.95)
+    assert over_seeds(scores)["interval"] == pytest.approx([expected.low, expected.high])
+    low, high = t_interval(np.stack([scores, 2 * scores], 1))
+    assert (low[1], high[1]) == pytest.approx((2 * expected.low, 2 * expected.high))
 
 
-def test_interval_draws_the_seeds_of_each_task_on_their_own():
-    constant = np.array([[0.0, 10.0], [1.0, 10.0], [2.0, 10.0], [3.0, 10.0]])
-    low, high = stratified_interval(constant)
-    assert 0 <= low < high <= 10
-    assert stratified_interval(np.full((5, 2), 3.0)) == (3.0, 3.0)
-
-
-def test_few_seeds_are_averaged_and_one_has_no_interval():
-    assert aggregate([0.5]) == {"value": 0.5, "interval": None, "per_seed": [0.5]}
-    assert aggregate([0.0, 1.0])["value"] == 0.5
-    many = aggregate(SCORES[:, 0].tolist())
-    assert many["value"] == interquartile_mean(SCORES[:, 0])
-    assert many["interval"][0] < many["value"] < many["interval"][1]
-    assert many == aggregate(SCORES[:, 0].tolist())
+def test_one_seed_has_no_interval_and_none_no_score():
+    assert over_seeds([0.5]) == {"value": 0.5, "interval": None, "interval_kind": None, "per_seed": [0.5]}
     with pytest.raises(ValueError, match="per_seed"):
-        aggregate([])
+        over_seeds([])
+
+
+def test_wilson_is_that_of_scipy():
+    for count, total in ((0, 7), (3, 7), (7, 7), (163, 1000)):
+        expected = binomtest(count, total).proportion_ci(method="wilson")
+        assert wilson(count, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_bootstrap_of_a_mean_is_about_that_of_the_normal_law():
+    values = np.random.default_rng(0).normal(3.0, 2.0, 2000)
+    low, high = bootstrap(values)
+    error = 1.96 * values.std() / 2000**0.5
+    assert (low, high) == pytest.approx((values.mean() - error, values.mean() + error), abs=0.15 * error)
+    assert bootstrap(values) == (low, high)
+    assert bootstrap(values[:0]) is None

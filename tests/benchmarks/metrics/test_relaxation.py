@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.metrics.relaxation import outcomes, relaxed_summary, rmsd
+from benchmarks.metrics.relaxation import relax_samples, relaxation_summary, rmsd
+from benchmarks.samples.samples import Outside, Samples
 from crystal_env import Crystal, CrystalBatch
 from rewards import EnergyAboveHull
 
@@ -16,43 +17,43 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def after():
     crystals = CrystalBatch.from_crystals([Crystal.from_string(text) for text in TEXTS])
-    return crystals, outcomes(crystals, name="test")
+    return crystals, relax_samples(crystals, name="test")
 
 
 def test_relaxation_lowers_the_energy_and_tells_how_far_it_went(after):
     crystals, found = after
     energies = EnergyAboveHull()(crystals).terms["e_above_hull"]
     assert found.e_above_hull[:3] == pytest.approx([energies[0]] * 3, abs=0.02)
-    assert found.gain[1] == pytest.approx(energies[1] - found.e_above_hull[1], abs=1e-5)
-    assert found.gain[1] > 0.03
+    assert found.energy_gain[1] == pytest.approx(energies[1] - found.e_above_hull[1], abs=1e-5)
+    assert found.energy_gain[1] > 0.03
     assert found.rmsd[0] == pytest.approx(0, abs=1e-3)
-    assert found.same[:2].all()
+    assert found.same_structure[:2].all()
     assert found.rmsd[2] > 0.05
-    assert found.force[2] > 0.1 > found.force[0]
+    assert found.max_force[2] > 0.1 > found.max_force[0]
 
 
 def test_group_survives_where_it_was_and_not_where_a_higher_one_was_found(after):
     _, found = after
-    assert found.group.tolist() == [True, True, False, False]
+    assert found.space_group_kept.tolist() == [True, True, False, False]
 
 
 def test_what_cannot_be_relaxed_fails_and_harms_no_other(after):
     crystals, found = after
     assert [failure is None for failure in found.failures] == [True, True, True, False]
     assert np.isnan(found.e_above_hull[3])
-    assert str(found.crystals[3]) == str(crystals[3])
+    assert str(found.samples[3]) == str(crystals[3])
 
 
-def test_shares_count_every_attempt(after):
+def test_rates_count_every_attempt(after):
     _, found = after
-    summary = relaxed_summary(found, np.ones(4, bool), np.array([0, 0, 0, 3]), attempts=5)
-    shares = {name: (entry["count"], entry["of"]) for name, entry in summary["shares"].items()}
-    assert shares["stable (≤ 0.1 eV/atom)"] == (3, 5)
-    assert shares["S.U.N. (≤ 0.1 eV/atom)"] == (1, 5)
-    assert shares["space group survives"] == (2, 5)
-    assert shares["could be relaxed"] == (3, 5)
-    assert summary["mean gain, eV/atom"] == pytest.approx(found.gain[:3].mean())
-    assert summary["mean RMSD, Å"] == pytest.approx(np.nanmean(found.rmsd))
+    summary = relaxation_summary(found, CrystalBatch.empty(), 5)
+    rates = {name: (entry["count"], entry["total"]) for name, entry in summary["rates"].items()}
+    assert rates["stable_0.1"] == (3, 5)
+    assert rates["sun_0.1"] == (1, 5)  # all have become rock salt
+    assert rates["space_group_kept"] == (2, 5)
+    assert rates["relaxed"] == (3, 5)
+    assert summary["energy_gain_mean"] == pytest.approx(found.energy_gain[:3].mean())
+    assert summary["rmsd_mean"] == pytest.approx(np.nanmean(found.rmsd))
 
 
 def test_displacement_is_that_of_the_atoms():
@@ -65,20 +66,21 @@ def test_displacement_is_that_of_the_atoms():
     assert rmsd(salt, moved) == pytest.approx(expected, rel=1e-3)
 
 
-def test_structures_beyond_the_grammar_are_relaxed_alike(after):
+def test_structures_outside_are_relaxed_alike(after):
     crystals, found = after
     supercell = crystals[2].to_structure()
     supercell.make_supercell([2, 2, 2])
-    alone = outcomes(CrystalBatch.empty(), foreign=[supercell, crystals[3].to_structure()], name="test")
-    assert alone.e_above_hull[0] == pytest.approx(found.e_above_hull[2], abs=0.005)
-    assert alone.rmsd[0] == pytest.approx(found.rmsd[2], abs=0.02)
-    assert alone.group.tolist() == [False, False]
-    assert [failure is None for failure in alone.failures] == [True, False]
-    assert len(alone.structures()) == 2
+    items = [Outside(supercell, ""), crystals[0], Outside(crystals[3].to_structure(), "")]
+    mixed = relax_samples(Samples.from_items(items))
+    assert mixed.e_above_hull[:2] == pytest.approx([found.e_above_hull[2], found.e_above_hull[0]], abs=0.005)
+    assert mixed.rmsd[0] == pytest.approx(found.rmsd[2], abs=0.02)
+    assert mixed.space_group_kept.tolist() == [False, True, False]
+    assert [failure is None for failure in mixed.failures] == [True, True, False]
+    assert mixed.samples.represented.tolist() == [False, True, False]
 
 
 def test_no_crystals_are_no_trouble():
-    none = outcomes(CrystalBatch.empty(), name="test")
-    summary = relaxed_summary(none, np.zeros(0, bool), np.zeros(0, np.int64), attempts=0)
-    assert summary["shares"]["stable (≤ 0.1 eV/atom)"]["share"] == 0
-    assert summary["mean RMSD, Å"] is None
+    none = relax_samples(CrystalBatch.empty(), name="test")
+    summary = relaxation_summary(none, CrystalBatch.empty(), 0)
+    assert summary["rates"]["stable_0.1"]["rate"] == 0
+    assert summary["rmsd_mean"] is None

@@ -1,12 +1,14 @@
-"""Structures beyond the grammar, judged as the crystals that they are supercells of."""
+"""Structures outside the representation have the properties of the crystals that they are supercells of."""
 
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
 from benchmarks import evaluate
-from benchmarks.metrics.sample import examine
-from benchmarks.metrics.structures import energies_above_hull, is_structural, space_group, text_of, verdicts
+from benchmarks.metrics.properties import detected_groups, sample_energies, validity
+from benchmarks.metrics.sample import evaluate_sample
+from benchmarks.metrics.structures import energies_above_hull, space_group, structurally_valid, text_of
+from benchmarks.samples.samples import Outside, Samples
 from crystal_env import Crystal, CrystalBatch
 from crystal_env.reward import RewardResult
 from rewards import EnergyAboveHull, Validity
@@ -29,17 +31,20 @@ def supercells():
     return structures
 
 
-def test_verdicts_are_those_of_the_crystals(supercells):
-    energy = EnergyAboveHull()
-    validity = Validity()(CRYSTALS).terms
-    judged = verdicts(supercells, energy)
-    assert judged.structural.tolist() == (validity["structural"] > 0).tolist()
-    assert judged.compositional.tolist() == (validity["compositional"] > 0).tolist()
-    assert judged.group.tolist()[:3] == [225, 221, 225]
-    scores = energy(CRYSTALS)
-    scored = [failure is None for failure in scores.failures]
-    assert np.isfinite(judged.e_above_hull).tolist() == scored == [True, True, True, False, False]
-    np.testing.assert_allclose(judged.e_above_hull[:3], scores.terms["e_above_hull"][:3], atol=1e-4)
+def outside(structures):
+    return Samples.from_items([Outside(structure, "too many sites") for structure in structures])
+
+
+def test_properties_are_those_of_the_crystals(supercells):
+    energy, samples = EnergyAboveHull(), outside(supercells)
+    terms = Validity()(CRYSTALS).terms
+    structural, compositional = validity(samples)
+    assert structural.tolist() == (terms["structural"] > 0).tolist()
+    assert compositional.tolist() == (terms["compositional"] > 0).tolist()
+    assert detected_groups(samples).tolist()[:3] == [225, 221, 225]
+    scores, energies = energy(CRYSTALS), sample_energies(samples, energy)
+    assert np.isfinite(energies).tolist() == scores.scored.tolist() == [True, True, True, False, False]
+    np.testing.assert_allclose(energies[:3], scores.terms["e_above_hull"][:3], atol=1e-4)
 
 
 def test_atoms_stay_where_they_are():
@@ -55,7 +60,7 @@ def test_atoms_stay_where_they_are():
     assert expected > perfect["energy_per_atom"][0] + 1e-3
 
 
-def test_an_energy_too_deep_to_believe_is_none(supercells):
+def test_an_energy_too_deep_to_accept_is_none(supercells):
     deepest = EnergyAboveHull(max_depth=1e-6)
     energies = energies_above_hull(supercells[:2], EnergyAboveHull())
     expected = np.where(energies < -1e-6, np.nan, energies)
@@ -63,14 +68,14 @@ def test_an_energy_too_deep_to_believe_is_none(supercells):
 
 
 def test_without_a_potential_there_is_no_energy(supercells):
-    judged = verdicts(supercells[:1], lambda crystals: np.zeros(len(crystals)))
-    assert np.isnan(judged.e_above_hull).all()
-    assert verdicts([], None).structural.shape == (0,)
+    assert np.isnan(sample_energies(outside(supercells[:1]), lambda crystals: np.zeros(len(crystals)))).all()
+    assert np.isnan(sample_energies(outside(supercells[:1]), None)).all()
+    assert validity(outside([]))[0].shape == (0,)
 
 
 def test_hopeless_cells_are_refused_at_once():
     flat = Structure(Lattice.from_parameters(60, 60, 60, 0.06, 0.06, 0.06), ["Fe"], [[0, 0, 0]])
-    assert not is_structural(flat)
+    assert not structurally_valid(flat)
     assert space_group(flat) == 0
 
 
@@ -80,25 +85,25 @@ def test_the_text_depends_on_numbers_only(supercells):
     assert len({text_of(structure) for structure in supercells}) == len(supercells)
 
 
-def test_a_structure_beyond_the_grammar_is_a_duplicate_of_its_crystal(supercells):
+def test_a_structure_outside_is_a_duplicate_of_its_crystal(supercells):
     def energy(crystals):
         energies = np.arange(len(crystals), dtype=float)
         return RewardResult(-energies, {"e_above_hull": energies}, np.full(len(crystals), None, object))
 
-    sample = examine(CRYSTALS[:2], CRYSTALS[1:2], energy, foreign=supercells[:2])
-    assert sample.label[2:].tolist() == sample.label[:2].tolist()
-    assert sample.novel.tolist() == [True, False, True, False]
-    assert sample.groups().tolist() == [225, 221, 225, 221]
+    mixed = Samples.from_items([Outside(supercells[0], ""), CRYSTALS[0], Outside(supercells[1], ""), CRYSTALS[1]])
+    metrics = evaluate_sample(mixed, CRYSTALS[1:2], energy)
+    assert metrics.label.tolist() == [1, 1, 3, 3]
+    assert metrics.novel.tolist() == [True, True, False, False]
+    assert metrics.space_group.tolist() == [225, 225, 221, 221]
 
 
-def test_a_generator_is_not_blamed_for_the_grammar():
+def test_a_generator_is_not_blamed_for_the_representation():
     many = CRYSTALS[0].to_structure()
     many.make_supercell([2, 2, 1])
     many.perturb(0.02)
-    made = evaluate([many, CRYSTALS[0]], reference=CRYSTALS[1:2], n_jobs=1)
-    counts = {name: entry["count"] for name, entry in made.summary["shares"].items()}
-    assert counts["valid"] == counts["stable (≤ 0.1 eV/atom)"] == counts["novel"] == 2
-    assert counts["S.U.N. (≤ 0.1 eV/atom)"] == 1
-    assert made.summary["structures beyond the grammar"] == 1
-    assert list(made.summary["beyond the grammar"]) == ["row 0"]
-    assert not made.summary["failures"]
+    summary = evaluate([many, CRYSTALS[0]], reference=CRYSTALS[1:2], n_jobs=1).summary
+    counts = {name: entry["count"] for name, entry in summary["rates"].items()}
+    assert counts["valid"] == counts["stable_0.1"] == counts["novel"] == 2
+    assert counts["sun_0.1"] == 1
+    assert list(summary["outside_representation"]) == ["row 0"]
+    assert not summary["failures"]

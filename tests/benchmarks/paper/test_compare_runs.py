@@ -30,9 +30,9 @@ def test_runs_are_compared_with_their_base(data, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "| base | some-run | base, T = 0.5 | some-run, T = 0.5 |" in shown
     results = json.loads((out / "results.json").read_text())
-    assert results["base"]["divergence"] == {"nats": 0.0, "standard error": 0.0}
-    assert results["some-run"]["divergence"]["nats"] != 0
-    assert all(share["of"] == 12 for share in results["some-run"]["shares"].values())
+    assert results["base"]["kl_divergence"] == {"nats": 0.0, "standard_error": 0.0}
+    assert results["some-run"]["kl_divergence"]["nats"] != 0
+    assert all(entry["total"] == 12 for entry in results["some-run"]["rates"].values())
     kept = json.loads((out / "runs" / "some-run.json").read_text())
     assert kept["settings"]["batch_size"] == 6
     assert [entry["step"] for entry in kept["history"]] == [1, 2]

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 from scipy.stats import binomtest
 
+from benchmarks.metrics.intervals import over_seeds
 from benchmarks.report.leaderboard import leaderboard, leaderboard_page, main
 from benchmarks.tasks import TASKS, find_task
 
@@ -19,28 +20,27 @@ def write(folder, name, scores, *, task=TASK, flags=(), scored=50, area=0.5, fie
         {
             "seed": seed,
             "calls": 19_000 + 500 * seed,
-            "efficiency": {"auc top-10": area},
+            "efficiency": {"mean_top_10": area},
             "summary": {
-                "shares": {
-                    "valid": {"count": 80 + seed, "of": 100},
-                    "scored": {"count": scored, "of": 100},
-                    "S.U.N. (≤ 0.1 eV/atom)": {"count": 20 + seed, "of": 100},
+                "rates": {
+                    "valid": {"count": 80 + seed, "total": 100},
+                    "scored": {"count": scored, "total": 100},
+                    "sun_0.1": {"count": 20 + seed, "total": 100},
                 }
             },
-            "checks": [{"name": "asked before", "value": None if area is None else 0.1 * seed}],
+            "checks": [{"name": "previously_queried", "value": None if area is None else 0.1 * seed}],
         }
         for seed in range(len(scores))
     ]
     results = {
-        "schema": "crystalgen-results/1",
+        "schema": "crystalgen-results/2",
         "task": {**asdict(task), "name": task.name, "digest": task.digest} | (fields or {}),
         "agent": {"name": name, "source": "module:Agent", "settings": {}},
         "score": {
             "name": task.score,
-            "value": sum(scores) / len(scores),
-            "interval": [min(scores), max(scores)] if len(scores) > 1 else None,
-            "per_seed": list(scores),
+            **over_seeds(scores),
         },
+        "reference": {"files": {"known.csv": "abc"}, "crystals": 1234},
         "seeds": seeds,
         "flags": list(flags),
     }
@@ -51,11 +51,11 @@ def write(folder, name, scores, *, task=TASK, flags=(), scored=50, area=0.5, fie
 @pytest.fixture
 def results(tmp_path):
     write(tmp_path / "a", "Low", [0.1, 0.2])
-    write(tmp_path / "b" / "deep", "High", [0.4, 0.5, 0.6], flags=["holes", "one formula"])
+    write(tmp_path / "b" / "deep", "High", [0.4, 0.5, 0.6], flags=["below_hull_outliers", "one_formula"])
     write(tmp_path / "c", "Also low", [0.2, 0.1], area=None, scored=0)
     write(tmp_path / "d", "Other | task", [0.9], task=find_task("validity"))
     write(tmp_path / "e", "Cheap", [0.99], task=TASK.resized(budget=100))
-    write(tmp_path / "g", "Blind", [0.99], task=replace(TASK, judge=False))
+    write(tmp_path / "g", "Blind", [0.99], task=replace(TASK, stability=False))
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "results.json").write_text('{"base": {}}')  # of another kind
     return tmp_path
@@ -76,6 +76,7 @@ def test_agents_stand_in_the_order_of_their_scores(results):
     ]
     assert "Other \\| task" in validity
     assert TASK.digest[:12] in stability
+    assert "Novel against known.csv (1,234 crystals)." in stability
     assert apart.startswith("Not comparable")
 
 
@@ -84,15 +85,19 @@ def test_a_line_says_what_is_known(results):
     sun = f"{100 * 63 / 300:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
     text = leaderboard([results])
     row = cells(text, "High")
-    assert row[2:5] == ["0.5000 (0.4000 to 0.6000)", "⚠ holes, one formula", sun]
-    assert row[6:] == ["0.5000", "19,500", "10.0 %", "0.4000, 0.5000, 0.6000 (n = 3)"]
+    assert row[2:5] == ["0.5000 (0.4000 to 0.6000)", "⚠ below-hull outliers, one formula", sun]
+    assert row[6:] == ["0.5000", "19,500", "10.0 %", "0.4000, 0.5000, 0.6000 (range of 3 seeds)"]
     assert cells(text, "Also low")[3:5] == ["none", "–"]
     assert cells(text, "Also low")[6] == cells(text, "Also low")[8] == "–"
     assert cells(text, "Other \\| task")[2] == "0.9000"
 
 
 def test_another_definition_is_listed_apart_with_the_reason(results):
-    assert cells(leaderboard([results]), "Blind") == ["Blind", TASK.id, "another task: judge is false instead of true"]
+    assert cells(leaderboard([results]), "Blind") == [
+        "Blind",
+        TASK.id,
+        "another task: stability is false instead of true",
+    ]
 
 
 def test_another_budget_is_ranked_apart(results):
@@ -105,11 +110,13 @@ def test_another_budget_is_ranked_apart(results):
 
 def test_other_reasons(tmp_path):
     write(tmp_path / "a", "Forged", [0.5], fields={"digest": "0" * 64})
-    write(tmp_path / "b", "Newer", [0.5], schema="crystalgen-results/2")
+    write(tmp_path / "b", "Newer", [0.5], schema="crystalgen-results/3")
+    write(tmp_path / "d", "Older", [0.5], schema="crystalgen-results/1")
     write(tmp_path / "c", "Unknown", [0.5], fields={"id": "CrystalGen-Dreams-v1"})
     text = leaderboard([tmp_path])
     assert cells(text, "Forged")[2] == "another task: the digest is not that of the definition"
-    assert cells(text, "Newer")[2] == "the schema is crystalgen-results/2, not crystalgen-results/1"
+    assert cells(text, "Newer")[2] == "the schema is crystalgen-results/3, not crystalgen-results/2"
+    assert f"`crystalgen benchmark migrate {tmp_path / 'd'}`" in cells(text, "Older")[2]
     assert cells(text, "Unknown")[1:] == ["CrystalGen-Dreams-v1", "there is no such task"]
     assert not any(f"## {one.id}" in text for one in TASKS)
 
@@ -132,7 +139,7 @@ def test_the_page_has_the_same_and_needs_nothing_else(results):
         "Low",
     ]
     assert "Other | task" in page
-    assert "judge is false instead of" in page
+    assert "stability is false instead of" in page
     assert "with another budget" in page
     assert not re.search(r"http|<script|<link|\bsrc=|url\(", page)
     bars = [float(width) for width in re.findall(r'<rect y="2" width="([\d.]+)"', page)]

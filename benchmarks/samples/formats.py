@@ -1,4 +1,4 @@
-"""What files of generated crystals hold, entry by entry; one that cannot be read does not stop the others."""
+"""File formats of generated crystals, entry by entry; one that cannot be read does not stop the others."""
 
 import csv
 import gzip
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.samples.samples import Failure
 from crystal_env.crystal import Crystal
 from crystal_env.errors import InputError
 
@@ -19,19 +20,13 @@ _DAMAGED = (csv.Error, EOFError, OSError, zlib.error)
 _BLOCK = re.compile(r"^data_", re.MULTILINE)
 
 
-class Unreadable(NamedTuple):
-    """Why an entry could not be read."""
-
-    reason: str
-
-
 class Raw(NamedTuple):
     """An entry of a file.
 
     Attributes:
-        item: a crystal, ASE atoms, a text, a path, or `Unreadable`.
+        item: a crystal, ASE atoms, a text, a path, or `Failure`.
         place: where it stands, such as ``"row 3"`` or the name of a file in a folder.
-        requested: the space group that was asked for, 0 where that is not known.
+        requested: the requested space group, 0 where it is not known.
     """
 
     item: Any
@@ -59,7 +54,7 @@ def raw_entries(path: Path) -> Iterator[Raw]:
     if not path.is_file():
         raise InputError(f"no such file of structures: {path}")
     if ".csv" in path.suffixes:
-        return _rows_of_csv(path, _column(path))
+        return _rows_of_csv(path, _columns(path))
     if path.suffix == ".cif":
         return _blocks(path)
     if path.suffix in (".xyz", ".extxyz"):
@@ -85,8 +80,8 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def _column(path: Path) -> str:
-    """Return the name of the column that has the structures."""
+def _columns(path: Path) -> list[str]:
+    """Return the names of the columns that have structures."""
     with _open(path) as file, _long_fields():
         try:
             names = next(csv.reader(file), [])
@@ -95,10 +90,10 @@ def _column(path: Path) -> str:
     found = [name for name in _COLUMNS if name in names]
     if not found:
         raise InputError(f"{path} needs a column {', '.join(map(repr, _COLUMNS[:-1]))} or 'structure', it has {names}")
-    return found[0]
+    return found
 
 
-def _rows_of_csv(path: Path, column: str) -> Iterator[Raw]:
+def _rows_of_csv(path: Path, columns: list[str]) -> Iterator[Raw]:
     with _open(path) as file, _long_fields():
         rows, number = csv.DictReader(file), 0
         while True:
@@ -108,25 +103,26 @@ def _rows_of_csv(path: Path, column: str) -> Iterator[Raw]:
             except StopIteration:
                 return
             except _DAMAGED as error:
-                yield Raw(Unreadable(f"the file is damaged here: {type(error).__name__}: {error}"), place)
+                yield Raw(Failure(f"the file is damaged here: {type(error).__name__}: {error}"), place)
                 if not isinstance(error, csv.Error):
                     return
             else:
                 requested = (row.get("requested_space_group") or "").strip()
-                yield Raw(_cell(row, column), place, int(requested) if requested.isdecimal() else 0)
+                yield Raw(_cell(row, columns), place, int(requested) if requested.isdecimal() else 0)
             number += 1
 
 
-def _cell(row: dict[str, Any], column: str) -> Any:
-    text = (row.get(column) or "").strip()
-    if not text:
-        return Unreadable(row.get("failure") or f"column {column!r} is empty")
+def _cell(row: dict[str, Any], columns: list[str]) -> Any:
+    """Return the first of the columns that is not empty: a table may have crystals in one and structures in another."""
+    column = next((name for name in columns if (row.get(name) or "").strip()), None)
+    if column is None:
+        return Failure(row.get("failure") or f"column {columns[0]!r} is empty")
     if column != "crystal":
         return row[column]
     try:
-        return Crystal.from_string(text)
+        return Crystal.from_string(row[column].strip())
     except ValueError as error:
-        return Unreadable(str(error))
+        return Failure(str(error))
 
 
 def _blocks(path: Path) -> Iterator[Raw]:
@@ -140,7 +136,7 @@ def _blocks(path: Path) -> Iterator[Raw]:
 
 
 def _frames(path: Path) -> Iterator[Raw]:
-    """Yield the frames of an XYZ file; after one that does not begin with its number of atoms, go on at the next."""
+    """Yield the frames of an XYZ file; after one that does not begin with its number of atoms, resume at the next."""
     from ase.io import read
 
     lines = path.read_text(errors="replace").splitlines(keepends=True)
@@ -154,12 +150,12 @@ def _frames(path: Path) -> Iterator[Raw]:
         broken = count is None or end > len(lines) or any(_is_header(lines, at) for at in range(start + 2, end))
         if broken:
             end = _next_frame(lines, start + 1)
-            yield Raw(Unreadable("a frame that is cut off or does not begin with its number of atoms"), place)
+            yield Raw(Failure("a frame that is cut off or does not begin with its number of atoms"), place)
         else:
             try:
                 yield Raw(read(io.StringIO("".join(lines[start:end])), format="extxyz"), place)
             except Exception as error:  # noqa: BLE001  ASE's readers raise whatever the text makes them stumble on
-                yield Raw(Unreadable(f"no frame of XYZ: {type(error).__name__}: {error}"), place)
+                yield Raw(Failure(f"no frame of XYZ: {type(error).__name__}: {error}"), place)
         start, number = end, number + 1
 
 
@@ -188,7 +184,7 @@ def _rows_of_database(path: Path) -> Iterator[Raw]:
         try:
             yield Raw(database.get_atoms(key), f"id {key}")
         except Exception as error:  # noqa: BLE001
-            yield Raw(Unreadable(f"no row of ASE: {type(error).__name__}: {error}"), f"id {key}")
+            yield Raw(Failure(f"no row of ASE: {type(error).__name__}: {error}"), f"id {key}")
 
 
 def _images(path: Path) -> Iterator[Raw]:
@@ -203,7 +199,7 @@ def _images(path: Path) -> Iterator[Raw]:
         except Exception as error:
             if not number:
                 raise InputError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
-            yield Raw(Unreadable(f"the file is damaged here: {type(error).__name__}: {error}"), f"row {number}")
+            yield Raw(Failure(f"the file is damaged here: {type(error).__name__}: {error}"), f"row {number}")
             return
         yield Raw(atoms, f"row {number}")
         number += 1

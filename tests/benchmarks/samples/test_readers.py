@@ -12,8 +12,9 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
-from benchmarks.evaluation.samples import as_attempts
-from benchmarks.harness.rollout import Drawn
+from agents.training.sample_files import write_samples
+from benchmarks.samples.readers import read_samples
+from benchmarks.samples.samples import Samples
 from crystal_env import Crystal, CrystalBatch
 from rewards.matching import structure_labels
 
@@ -26,7 +27,7 @@ ATOMS = CRYSTALS.to_atoms()
 
 
 def read(source):
-    return as_attempts(source, 1, progress=False)
+    return read_samples(source, 1, progress=False)
 
 
 def write_csv(path, rows):
@@ -77,23 +78,23 @@ def source(request, tmp_path):
 
 
 def test_every_format_gives_the_same_crystals(source):
-    attempts = read(source)
-    assert len(attempts) == 3
-    assert not attempts.failures
-    assert attempts.rows.tolist() == [0, 1, 2]
-    assert attempts.crystals.G.tolist() == [225] * 3
-    assert [crystal.formula for crystal in attempts.crystals] == ["NaCl", "KBr", "LiF"]
-    np.testing.assert_allclose(attempts.crystals.L, CRYSTALS.L, atol=1e-5)
+    samples = read(source)
+    assert len(samples) == 3
+    assert not samples.failures
+    assert samples.rows.tolist() == [0, 1, 2]
+    assert samples.crystals.G.tolist() == [225] * 3
+    assert [crystal.formula for crystal in samples.crystals] == ["NaCl", "KBr", "LiF"]
+    np.testing.assert_allclose(samples.crystals.L, CRYSTALS.L, atol=1e-5)
 
 
 def test_broken_rows_of_a_table_are_named_and_the_others_read(tmp_path):
     rows = [{"cif": CIFS[0]}, {"cif": ""}, {"cif": "data_x\n_cell_length_a oops\n"}, {"cif": CIFS[1]}]
-    attempts = read(write_csv(tmp_path / "file.csv", rows))
-    assert attempts.rows.tolist() == [0, 3]
-    assert list(attempts.failures) == [1, 2]
-    assert "column 'cif' is empty" in attempts.failures[1]
-    assert "cannot be read" in attempts.failures[2]
-    assert attempts.places[2] == "row 2"
+    samples = read(write_csv(tmp_path / "file.csv", rows))
+    assert samples.rows.tolist() == [0, 3]
+    assert list(samples.failures) == [1, 2]
+    assert "column 'cif' is empty" in samples.failures[1]
+    assert "cannot be read" in samples.failures[2]
+    assert samples.places[2] == "row 2"
 
 
 def test_a_truncated_archive_loses_what_is_behind_the_damage(tmp_path):
@@ -103,10 +104,10 @@ def test_a_truncated_archive_loses_what_is_behind_the_damage(tmp_path):
         tmp_path / "file.csv.gz", [{"cif": cif, "noise": text} for cif, text in zip(CIFS, noise, strict=True)]
     )
     path.write_bytes(path.read_bytes()[: int(0.8 * path.stat().st_size)])
-    attempts = read(path)
-    assert len(attempts.crystals) == 2
-    assert list(attempts.failures) == [2]
-    assert "damaged" in attempts.failures[2]
+    samples = read(path)
+    assert len(samples.crystals) == 2
+    assert list(samples.failures) == [2]
+    assert "damaged" in samples.failures[2]
 
 
 def test_a_broken_frame_does_not_take_the_others_with_it(tmp_path):
@@ -117,78 +118,86 @@ def test_a_broken_frame_does_not_take_the_others_with_it(tmp_path):
     lines[10] = "Cl oops 0 0\n"  # an atom of the third
     del lines[15]  # an atom of the fourth
     path.write_text("".join(lines))
-    attempts = read(path)
-    assert attempts.rows.tolist() == [0, 4]
-    assert list(attempts.failures) == [1, 2, 3]
-    assert attempts.places[1] == "row 1 (line 5)"
+    samples = read(path)
+    assert samples.rows.tolist() == [0, 4]
+    assert list(samples.failures) == [1, 2, 3]
+    assert samples.places[1] == "row 1 (line 5)"
 
 
-def test_a_broken_file_of_a_folder_and_a_broken_row_of_a_batch_are_named(tmp_path):
+def test_broken_files_of_folders_and_rows_of_batches_are_named(tmp_path):
     (tmp_path / "1.cif").write_text(CIFS[0])
     (tmp_path / "2.cif").write_text("no crystal at all")
-    attempts = read(tmp_path)
-    assert (attempts.rows.tolist(), attempts.places[1]) == ([0], "2.cif")
-    assert list(attempts.failures) == [1]
+    samples = read(tmp_path)
+    assert (samples.rows.tolist(), samples.places[1]) == ([0], "2.cif")
+    assert list(samples.failures) == [1]
     broken = CRYSTALS[[0, 1, 2]]
     broken.L[1], broken.W[2, 0] = np.nan, 27
     broken.save(tmp_path / "batch.npz")
-    attempts = read(tmp_path / "batch.npz")
-    assert attempts.rows.tolist() == [0]
-    assert "lattice" in attempts.failures[1]
-    assert "letters" in attempts.failures[2]
+    samples = read(tmp_path / "batch.npz")
+    assert samples.rows.tolist() == [0]
+    assert "lattice" in samples.failures[1]
+    assert "letters" in samples.failures[2]
 
 
-def test_what_the_grammar_cannot_write_down_stays_a_structure():
+def test_what_is_outside_the_representation_stays_a_structure():
     overlapping = STRUCTURES[0].copy()
     overlapping.append("Cl", [0.001, 0, 0])
-    attempts = read([STRUCTURES[0], many_sites(), overlapping, None])
-    assert attempts.rows.tolist() == [0]
-    assert attempts.foreign_rows.tolist() == [1, 2]
-    assert "32 inequivalent sites" in attempts.remarks[1]
-    assert "overlapping" in attempts.remarks[2]
-    assert attempts.failures == {3: "the attempt gave nothing"}
-    assert list(attempts.skipped) == [1, 2, 3]
-    assert structure_labels([STRUCTURES[0], *attempts.foreign]).tolist() == [0, 0, 2]
+    samples = read([STRUCTURES[0], many_sites(), overlapping, None])
+    assert samples.rows.tolist() == [0, 1, 2]
+    assert samples.represented.tolist() == [True, False, False]
+    assert "32 inequivalent sites" in samples.outside[1]
+    assert "overlapping" in samples.outside[2]
+    assert samples.failures == {3: "the attempt gave nothing"}
+    assert structure_labels(samples.comparable()).tolist() == [0, 0, 2]
 
 
 def test_charges_and_disorder():
     charged, disordered = STRUCTURES[0].copy(), STRUCTURES[0].copy()
     charged.add_oxidation_state_by_guess()
     disordered.replace(0, {"Na": 0.5, "K": 0.5})
-    attempts = read([charged, disordered])
-    assert attempts.rows.tolist() == [0]
-    assert "disordered" in attempts.failures[1]
+    samples = read([charged, disordered])
+    assert samples.rows.tolist() == [0]
+    assert "disordered" in samples.failures[1]
 
 
-def test_tables_of_the_benchmark_know_what_was_requested_and_what_failed(tmp_path):
+def test_tables_of_the_benchmark_know_requests_and_failures(tmp_path):
     rows = [
         {"crystal": TEXTS[0], "failure": "", "requested_space_group": 225},
         {"crystal": "", "failure": "action 3 is not allowed", "requested_space_group": 194},
         {"crystal": TEXTS[1], "failure": "", "requested_space_group": 216},
     ]
-    attempts = read(write_csv(tmp_path / "samples.csv.gz", rows))
-    assert attempts.failures == {1: "action 3 is not allowed"}
-    assert attempts.groups.tolist() == [225, 194, 216]
-    assert attempts.requested.tolist() == [225, 216]
-    first = attempts.first(2)
-    assert (len(first), len(first.crystals), first.failures) == (2, 1, {1: "action 3 is not allowed"})
+    samples = read(write_csv(tmp_path / "samples.csv.gz", rows))
+    assert samples.failures == {1: "action 3 is not allowed"}
+    assert samples.requested.tolist() == [225, 194, 216]
+
+
+def test_a_table_may_hold_crystals_and_structures(tmp_path):
+    rows = [{"crystal": TEXTS[0], "cif": CIFS[0]}, {"crystal": "", "cif": CIFS[1]}, {"crystal": "", "cif": ""}]
+    samples = read(write_csv(tmp_path / "samples.csv", rows))
+    assert [crystal.formula for crystal in samples.crystals] == ["NaCl", "KBr"]
+    assert samples.failures == {2: "column 'crystal' is empty"}
 
 
 def test_archives_of_the_benchmark_know_it_too(tmp_path):
-    failures = np.array([None, "action 3 is not allowed", None, None], object)
-    drawn = Drawn(CRYSTALS, np.array([0, 2, 3]), np.array([225, 194, 216, 225]), failures, np.zeros(3))
-    drawn.save(tmp_path / "crystals.npz")
-    attempts = read(tmp_path / "crystals.npz")
-    assert len(attempts) == 4
-    assert attempts.rows.tolist() == [0, 2, 3]
-    assert attempts.failures == {1: "action 3 is not allowed"}
-    assert attempts.requested.tolist() == [225, 216, 225]
+    expected = Samples.from_crystals(CRYSTALS, requested=np.array([225, 216, 225])).reject({1: "invalid action"})
+    expected.save(tmp_path / "crystals.npz")
+    for source in (tmp_path / "crystals.npz", tmp_path):  # the file, and the folder of a seed
+        samples = read(source)
+        assert (samples.n_attempts, samples.rows.tolist()) == (3, [0, 2])
+        assert samples.failures == {1: "invalid action"}
+        assert samples.requested.tolist() == [225, 216, 225]
+
+
+def test_everything_that_the_sampling_command_writes_is_read(tmp_path):
+    write_samples(tmp_path / "out", CRYSTALS)
+    for source in ("out", "out/crystals.csv", "out/crystals.npz", "out/cif"):
+        assert [crystal.formula for crystal in read(tmp_path / source).crystals] == ["NaCl", "KBr", "LiF"], source
 
 
 def test_several_processes_read_the_same(tmp_path):
     cifs = [CIFS[row % 3] if row % 7 else "" for row in range(300)]
     path = write_csv(tmp_path / "file.csv", [{"cif": cif} for cif in cifs])
-    one, two = (as_attempts(path, n_jobs, progress=False) for n_jobs in (1, 2))
+    one, two = (read_samples(path, n_jobs, progress=False) for n_jobs in (1, 2))
     np.testing.assert_array_equal(one.rows, two.rows)
     np.testing.assert_array_equal(one.crystals.XYZ, two.crystals.XYZ)
     assert one.failures == two.failures
@@ -213,5 +222,5 @@ def test_files_that_cannot_be_read_at_all_are_errors(tmp_path, name, content, me
 
 
 def test_structures_survive_the_adaptors():
-    attempts = read([AseAtomsAdaptor.get_atoms(structure) for structure in STRUCTURES])
-    assert attempts.crystals.A[:, :2].tolist() == CRYSTALS.A[:, :2].tolist()
+    samples = read([AseAtomsAdaptor.get_atoms(structure) for structure in STRUCTURES])
+    assert samples.crystals.A[:, :2].tolist() == CRYSTALS.A[:, :2].tolist()
