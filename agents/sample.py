@@ -1,4 +1,4 @@
-"""Drawing crystals of a model into a folder."""
+"""Sampling crystals from a model into a folder."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,34 +6,39 @@ from typing import Any
 
 import torch
 
+from agents.arguments import check_integer, check_number
 from agents.crystalformer.config import GroupChoice
+from agents.crystalformer.distribution import check_constraints, check_distribution
 from agents.crystalformer.model import CrystalFormer
 from agents.search.best_of_n import best_of_n
 from agents.training.sample_files import write_samples
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
-from crystal_env.reward import RewardResult, Scorer, resolve_reward
+from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
 
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """What `sample` does.
+    """Settings of `sample`.
 
     Attributes:
-        out: folder to write: ``cif/``, ``crystals.csv`` and ``crystals.npz``.
-        size: number of crystals.
-        model: a name, a folder (such as ``model`` of a run) or a checkpoint of the paper's code.
-        space_group: a number, a list of numbers, 230 weights or ``"mp20"``, their frequencies in MP-20.
-        constraints: what the crystals must be like, as for the environment, as JSON, such as '{"formula": "SrTiO3"}'.
-        temperature: sharpens the distribution where it is below 1.
-        top_p: letters, elements and components come from the most likely ones that together have this probability.
-        bins: draw numbers from that many bins, as on the discrete environment; 0 for continuous ones.
-        reward: ``"module:attribute"`` of what says what crystals are worth, to be told in the table.
-        reward_kwargs: arguments that the reward is made with, as JSON.
-        floor: reward of a crystal that cannot be scored.
-        device: such as ``"cuda"``; by default a GPU where there is one.
-        best_of: crystals to draw, of each space group that is drawn, for the best one of them to be kept.
-        seed: of all that is random.
+        out: Output folder: ``cif/``, ``crystals.csv`` and ``crystals.npz``.
+        size: Number of crystals.
+        model: Name of a model, a folder (such as ``model`` of a run) or a checkpoint of the paper's code.
+        space_group: A number, a list of numbers, 230 weights or ``"mp20"``, their frequencies in MP-20.
+        constraints: Constraints as for the environment, as JSON, such as '{"formula": "SrTiO3"}'.
+        temperature: Sampling temperature; below 1 it sharpens the distribution.
+        top_p: Probability mass of the letters, elements and components that are sampled from, the likeliest ones.
+        bins: Number of bins for coordinates and lattice, as on the discrete environment; 0 for continuous values.
+        reward: Reward of the table's crystals, as ``"module:attribute"``.
+        reward_kwargs: Keyword arguments of the reward, as JSON.
+        floor: Reward of a crystal that cannot be scored.
+        device: Device such as ``"cuda"``; by default a GPU if there is one.
+        best_of: Crystals sampled for each one that is kept, the one of highest reward.
+        seed: Random seed.
+
+    Raises:
+        ValueError: naming the setting that is out of range.
     """
 
     out: Path
@@ -51,9 +56,18 @@ class SampleConfig:
     best_of: int = 1
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (("size", 1), ("best_of", 1), ("seed", 0)):
+            check_integer(name, getattr(self, name), least)
+        check_number("floor", self.floor, "a finite number")
+        check_distribution(self.temperature, self.top_p, self.bins)
+        check_constraints(self.space_group, self.constraints)
+        if self.best_of > 1 and (self.reward is None or (self.temperature, self.top_p) != (1, 1)):
+            raise InputError(f"best_of = {self.best_of} needs a reward, and temperature and top_p 1")
+
 
 def sample(config: SampleConfig, progress: bool = True) -> CrystalBatch:
-    """Draw crystals, write them into a folder, and return them.
+    """Sample crystals, write them into a folder, and return them.
 
     Args:
         config: all settings.
@@ -63,19 +77,12 @@ def sample(config: SampleConfig, progress: bool = True) -> CrystalBatch:
         ValueError: if a setting is malformed, or no crystal of a space group meets the constraints.
     """
     reward = None if config.reward is None else resolve_reward(config.reward, config.reward_kwargs)
-    if config.best_of != 1 and (reward is None or (config.temperature, config.top_p) != (1, 1)):
-        raise InputError(f"best_of = {config.best_of} needs a reward, and temperature and top_p 1")
     model = CrystalFormer.from_pretrained(config.model)
     model = model.to(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     options: dict[str, Any] = {"bins": config.bins, **config.constraints}
-    result: RewardResult | None
-    if config.best_of != 1:
+    if config.best_of > 1:
         assert reward is not None
-        best = best_of_n(
-            model, reward, config.best_of, config.size, floor=config.floor, space_groups=config.space_group,
-            seed=config.seed, progress=progress, **options,
-        )  # fmt: skip
-        crystals, result = best.crystals, best.result
+        crystals, result = _best(model, reward, config, options, progress)
     else:
         options |= {"temperature": config.temperature, "top_p": config.top_p}
         crystals = model.sample(config.space_group, config.size, seed=config.seed, progress=progress, **options)
@@ -86,3 +93,13 @@ def sample(config: SampleConfig, progress: bool = True) -> CrystalBatch:
             numbers["log_prob"] = model.log_prob(crystals, **options).total.double().cpu().numpy()
     write_samples(config.out, crystals, result, numbers)
     return crystals
+
+
+def _best(
+    model: CrystalFormer, reward: Reward, config: SampleConfig, options: dict[str, Any], progress: bool
+) -> tuple[CrystalBatch, RewardResult | None]:
+    best = best_of_n(
+        model, reward, config.best_of, config.size, floor=config.floor, space_groups=config.space_group,
+        seed=config.seed, progress=progress, **options,
+    )  # fmt: skip
+    return best.crystals, best.result

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agents.arguments import check_integer, check_number
 from agents.crystalformer.mixtures import LatticeMixture, VonMises
 from agents.crystalformer.random_streams import RandomStreams
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
-from crystal_env.grammar.constraints import SpaceGroup, constraints
+from crystal_env.grammar.constraints import ConstraintOptions, Constraints, SpaceGroup, constraints
 from crystal_env.grammar.feasibility import Grammar, compile_grammar
 from crystal_env.vocabulary import Vocabulary
 from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS, tables
@@ -43,11 +44,7 @@ class Distribution:
     bins: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < np.inf:
-            raise InputError(f"temperature must be a finite number of at least 0, got {self.temperature!r}")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p must be in (0, 1], got {self.top_p!r}")
-        Vocabulary(self.bins)  # checks the bins
+        check_distribution(self.temperature, self.top_p, self.bins)
 
     def log_probs(self, logits: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return log probabilities (..., n) of choices with logits (..., n), -inf where they are not allowed."""
@@ -73,6 +70,13 @@ class Distribution:
         logits, means, widths = output.split([K, 6 * K, 6 * K], dim=-1)
         widths = (F.softplus(widths) + LEAST_WIDTH) * max(self.temperature, _COLDEST) ** 0.5
         return LatticeMixture(self.log_probs(logits), means.unflatten(-1, (K, 6)), widths.unflatten(-1, (K, 6)))
+
+
+def check_distribution(temperature: Any, top_p: Any, bins: Any) -> None:
+    """Raise a ValueError that names the argument of `Distribution` that is out of range."""
+    check_number("temperature", temperature, "a finite number of at least 0", lambda x: x >= 0)
+    check_number("top_p", top_p, "in (0, 1]", lambda x: 0 < x <= 1)
+    Vocabulary(bins)  # checks the bins
 
 
 LEAST_WIDTH = 1e-3
@@ -110,12 +114,26 @@ def sample_groups(
         if len(wrong):
             raise InputError(f"space_groups must be 1 to {N_GROUPS}, got {wrong[0]}")
         return groups.astype(np.int64)
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 0:
-        raise InputError(f"size must be a number of crystals, got {size!r}")
-    wanted = constraints(space_group=space_groups, **options)
-    if wanted.chooses_group:
-        raise InputError("space_groups must be given or sampled: the network does not choose them, got 'agent'")
+    check_integer("size", size, 0)
+    wanted = check_constraints(space_groups, options)
     return compile_grammar(wanted).sample_groups(size, streams.for_space_groups())
+
+
+def check_constraints(space_group: SpaceGroup, options: Mapping[str, Any]) -> Constraints:
+    """Return constraints in normal form.
+
+    Raises:
+        ValueError: if one is malformed, or leaves the space group to the network.
+    """
+    if not isinstance(options, Mapping):
+        raise InputError(f"constraints must be a dictionary, got {options!r}")
+    unknown = sorted(set(options) - set(ConstraintOptions.__annotations__))
+    if unknown:
+        raise InputError(f"constraints must be among {sorted(ConstraintOptions.__annotations__)}, got {unknown}")
+    wanted = constraints(space_group=space_group, **options)
+    if wanted.chooses_group:
+        raise InputError("space_group must be given or sampled: the network does not choose it, got 'agent'")
+    return wanted
 
 
 @lru_cache(maxsize=1)

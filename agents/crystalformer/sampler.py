@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from agents.arguments import check_integer
 from agents.crystalformer.config import N_SPECIES
 from agents.crystalformer.decoder import Decoder
 from agents.crystalformer.distribution import Distribution
@@ -19,7 +20,6 @@ from agents.crystalformer.random_streams import RandomStreams
 from agents.crystalformer.tokens import normalised_lattice
 from crystal_env.crystal import CrystalBatch
 from crystal_env.encoding import denormalise, normalise_angle, normalise_length
-from crystal_env.errors import InputError
 from crystal_env.vocabulary import FIRST_ELEMENT, N_SYMBOLS, Phase, Vocabulary
 from crystal_env.wyckoff import N_LETTERS, N_SLOTS
 
@@ -73,7 +73,7 @@ def sample_crystals(
         progress: show a bar with the time left.
         scored: return log-likelihoods too.
     """
-    check_batch_size(batch_size)
+    check_integer("batch_size", batch_size, 1)
     if not len(groups):
         return Samples(CrystalBatch.empty(), LogProb(*torch.zeros(5, 0)) if scored else None)
     index = np.arange(len(groups)) if index is None else index
@@ -94,12 +94,6 @@ def sample_crystals(
         return Samples(crystals, None)
     scores = torch.cat([scores for _, scores in parts]).to(model.device, model.real_dtype)
     return Samples(crystals, LogProb(scores.sum(1), *scores.unbind(1)))
-
-
-def check_batch_size(value: Any, name: str = "batch_size") -> None:
-    """Raise a ValueError unless a number of crystals is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name} must be a positive integer, got {value!r}")
 
 
 class BatchSampler:

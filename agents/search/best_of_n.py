@@ -5,13 +5,13 @@ from typing import NamedTuple, Unpack
 import numpy as np
 from tqdm import tqdm
 
+from agents.arguments import check_integer, check_number
 from agents.crystalformer.distribution import Distribution, compile_constraints, sample_groups
 from agents.crystalformer.model import CrystalFormer
 from agents.crystalformer.random_streams import RandomStreams, Seed
 from agents.crystalformer.sampler import sample_crystals
 from agents.training.scored_samples import ScoredSamples
 from crystal_env.crystal import CrystalBatch
-from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import ConstraintOptions, SpaceGroup
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
 
@@ -67,8 +67,8 @@ def best_of_n(
     """
     batch_size = model.default_batch_size() if batch_size is None else batch_size
     for name, value in (("n", n), ("size", size), ("batch_size", batch_size)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise InputError(f"{name} must be an integer of at least 1, got {value!r}")
+        check_integer(name, value, 1)
+    check_number("floor", floor, "a finite number")
     scorer, streams = Scorer(resolve_reward(reward), floor), RandomStreams(seed)
     groups = np.repeat(sample_groups(space_groups, size, streams, constraints), n)
     distribution, samples = Distribution(compile_constraints(groups, constraints), bins=bins), ScoredSamples()

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-
+from agents.arguments import check_choice, check_integer, check_number, check_positive
 from agents.crystalformer.config import GroupChoice
-from crystal_env.errors import InputError
+from agents.crystalformer.distribution import check_constraints
 from crystal_env.vocabulary import Vocabulary
 
 
@@ -56,19 +55,16 @@ class MCMCConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("chains", 1), ("steps", 1), ("anneal_steps", 0), ("burn_in", 0), ("thin", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
-        for name in ("tau", "tau_start", "coordinate_scale", "lattice_scale"):
-            if getattr(self, name) is not None and not 0 < getattr(self, name) < np.inf:
-                raise InputError(f"{name} must be a positive number, got {getattr(self, name)!r}")
-        if self.moves not in ("template", "crystal"):
-            raise InputError(f"moves must be 'template' or 'crystal', got {self.moves!r}")
-        if not 0 <= self.p_independent <= 1:
-            raise InputError(f"p_independent must be in [0, 1], got {self.p_independent!r}")
-        if not np.isfinite(self.floor):
-            raise InputError(f"floor must be a finite number, got {self.floor!r}")
+            check_integer(name, getattr(self, name), least)
+        for name in ("tau", "coordinate_scale", "lattice_scale"):
+            check_positive(name, getattr(self, name))
+        if self.tau_start is not None:
+            check_positive("tau_start", self.tau_start)
+        check_choice("moves", self.moves, ("template", "crystal"))
+        check_number("p_independent", self.p_independent, "in [0, 1]", lambda x: 0 <= x <= 1)
+        check_number("floor", self.floor, "a finite number")
         Vocabulary(self.bins)  # checks the bins
+        check_constraints(self.space_group, self.constraints)
 
     def temperature(self, step: int) -> float:
         """Return the temperature of a step, counted from 0."""

@@ -1,0 +1,72 @@
+"""What is out of range is refused under its own name, wherever it is given."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from agents import CrystalFormer, CrystalFormerConfig, MCMCConfig, SampleConfig, best_of_n
+from agents.arguments import check_choice, check_integer, check_number, check_positive
+
+MODEL = CrystalFormer(CrystalFormerConfig(n_layers=1, n_heads=1, key_size=4, model_size=4, embed_size=4))
+CRYSTALS = MODEL.sample([225], seed=0, max_sites=1)
+
+NOT_COUNTS = (0, -1, 1.5, True, "2", np.nan)
+NOT_NUMBERS = (np.nan, np.inf, "1", True, None)
+
+
+def ones(crystals):
+    return np.ones(len(crystals))
+
+
+CALLS = {
+    "sample": (partial(MODEL.sample, size=2), {
+        "batch_size": NOT_COUNTS, "size": (-1, 2.0, True), "seed": (-1, 0.5, True), "bins": (-24, 25, 24.5),
+        "temperature": (*NOT_NUMBERS, -1), "top_p": (*NOT_NUMBERS, 0, 1.1, -0.5),
+    }),
+    "log_prob": (partial(MODEL.log_prob, CRYSTALS), {
+        "temperature": (*NOT_NUMBERS, -1), "top_p": (*NOT_NUMBERS, 0, 1.1), "bins": (-24, 25),
+        "likelihood": ("other", None, 1),
+    }),
+    "best_of_n": (partial(best_of_n, MODEL, ones, n=2, size=2), {
+        "n": NOT_COUNTS, "size": NOT_COUNTS, "batch_size": NOT_COUNTS, "seed": (-1, 0.5), "floor": NOT_NUMBERS,
+        "bins": (-24, 25),
+    }),
+    "MCMCConfig": (MCMCConfig, {
+        **dict.fromkeys(("chains", "steps", "thin"), NOT_COUNTS),
+        **dict.fromkeys(("anneal_steps", "burn_in", "seed"), (-1, 0.5, True)),
+        **dict.fromkeys(("tau", "coordinate_scale", "lattice_scale"), (*NOT_NUMBERS, 0, -1)),
+        "tau_start": (np.nan, "1", 0), "moves": ("x", None), "p_independent": (*NOT_NUMBERS, -0.1, 2),
+        "floor": NOT_NUMBERS, "bins": (-24, 25), "space_group": (0, 231, "agent", "p1"),
+        "constraints": ({"elemnts": ["Na"]}, ["Na"], None),
+    }),
+    "SampleConfig": (partial(SampleConfig, "out"), {
+        **dict.fromkeys(("size", "best_of"), NOT_COUNTS), "seed": (-1, 0.5, True), "bins": (-24, 25),
+        "temperature": (*NOT_NUMBERS, -1), "top_p": (*NOT_NUMBERS, 0, 1.1), "floor": NOT_NUMBERS,
+        "space_group": (0, 231, "agent"), "constraints": ({"elemnts": ["Na"]}, None),
+    }),
+}  # fmt: skip
+CASES = [
+    (call, name, value) for call, (_, table) in CALLS.items() for name, values in table.items() for value in values
+]
+
+
+@pytest.mark.parametrize(("call", "name", "value"), CASES, ids=str)
+def test_a_value_out_of_range_is_refused_under_its_own_name(call, name, value):
+    with pytest.raises(ValueError, match=rf"^{name} "):
+        CALLS[call][0](**{name: value})
+
+
+def test_what_is_allowed_passes():
+    check_integer("n", np.int64(3), 3)
+    check_number("x", 0, "a number")
+    check_number("x", np.float32(0.5), "in (0, 1)", lambda x: 0 < x < 1)
+    check_positive("x", 1e-9)
+    check_choice("word", "a", ("a", "b"))
+
+
+def test_best_of_needs_a_reward_and_the_plain_distribution():
+    SampleConfig("out", best_of=2, reward="rewards:Density")
+    for options in ({}, {"reward": "rewards:Density", "top_p": 0.5}):
+        with pytest.raises(ValueError, match="^best_of = 2 needs a reward"):
+            SampleConfig("out", best_of=2, **options)
