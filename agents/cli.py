@@ -158,13 +158,21 @@ def main(command: str, args: Sequence[str]) -> None:
     elif command == "train":
         config = _train_config(prog, args)
     else:
-        config = tyro.cli(kind, prog=prog, args=args, config=(OmitArgPrefixes,), registry=_JSON)
+        config = _config(kind, prog, args)
     try:
         act(config)
     except KeyboardInterrupt as interrupt:
         raise SystemExit(f"crystalgen: {interrupt}" if str(interrupt) else "crystalgen: interrupted") from None
     if command in _RUNS and command != "pretrain":
         print(f"the model is in {config.run / 'model'}")
+
+
+def _config(kind: type[Any], prog: str, args: Sequence[str]) -> Any:
+    """Read settings, and check them only then: a mistake is an `InputError`, not one of the parser's."""
+    content = {"__doc__": kind.__doc__, "__module__": kind.__module__, "__post_init__": lambda self: None}
+    unchecked = type(kind.__name__, (kind,), content)
+    given: Any = tyro.cli(unchecked, prog=prog, args=args, config=(OmitArgPrefixes,), registry=_JSON)
+    return kind(**{field.name: getattr(given, field.name) for field in fields(kind)})
 
 
 def _train_config(prog: str, args: Sequence[str]) -> TrainConfig:

@@ -68,5 +68,5 @@ def test_what_is_allowed_passes():
 def test_best_of_needs_a_reward_and_the_plain_distribution():
     SampleConfig("out", best_of=2, reward="rewards:Density")
     for options in ({}, {"reward": "rewards:Density", "top_p": 0.5}):
-        with pytest.raises(ValueError, match="^best_of = 2 needs a reward"):
+        with pytest.raises(ValueError, match=r"^best_of = 2 needs a reward"):
             SampleConfig("out", best_of=2, **options)
