@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from crystal_env.episodes import CrystalEnvBase, EpisodeOptions, Episodes, StepResult, check_actions
 from crystal_env.errors import InputError
+from crystal_env.render import frames
 
 _ROW = np.zeros(1, np.int64)
 
@@ -116,7 +117,7 @@ class CrystalGenEnv(CrystalEnvBase, gym.Env):
         self._episodes = Episodes(1, **options)
         self.action_space = self._episodes.action_space
         self.observation_space = self._episodes.observation_space
-        self._window: Any = None
+        self._window: frames.Window | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -179,16 +180,12 @@ class CrystalGenEnv(CrystalEnvBase, gym.Env):
         return {"action_mask": self._episodes.states.masks[0].view(np.int8).copy()} if self.mask_in_info else {}
 
     def _frame(self) -> Any:
-        from crystal_env.render import frames
-
         frame = frames.text_frame if self.render_mode == "ansi" else frames.picture_frame
         return frame(self._episodes.states, 0)
 
     def _show(self) -> None:
         if self.render_mode != "human":
             return
-        from crystal_env.render import frames
-
         if self._window is None:
             self._window = frames.Window()
         self._window.show(self._frame())

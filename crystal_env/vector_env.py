@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from crystal_env.episodes import CrystalEnvBase, EpisodeOptions, Episodes, StepResult, check_actions
 from crystal_env.errors import InputError
+from crystal_env.render import frames
 
 
 class CrystalGenVectorEnv(CrystalEnvBase, VectorEnv):
@@ -165,8 +166,6 @@ class CrystalGenVectorEnv(CrystalEnvBase, VectorEnv):
         """Return a text or a picture (H, W, 3) for every copy."""
         if self.render_mode is None:
             return None
-        from crystal_env.render import frames
-
         frame = frames.text_frame if self.render_mode == "ansi" else frames.picture_frame
         return tuple(frame(self._episodes.states, row) for row in range(self.num_envs))
 

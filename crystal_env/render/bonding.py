@@ -1,14 +1,12 @@
 """The content of a picture: atoms in and around the cell, bonds and coordination polyhedra."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.crystal import Crystal
 from crystal_env.elements import SYMBOLS
-
-if TYPE_CHECKING:
-    from crystal_env.crystal import Crystal
 
 _BOND_TOLERANCE = 1.15  # bonds are shorter than this times the sum of the covalent radii
 _MAX_COORDINATION = 8  # beyond it bonds only hide the atoms
@@ -39,7 +37,7 @@ def covalent_radii(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(data.covalent_radii[numbers], np.float64)
 
 
-def atoms_around_cell(crystal: "Crystal", lattice: NDArray[np.float64]) -> Atoms:
+def atoms_around_cell(crystal: Crystal, lattice: NDArray[np.float64]) -> Atoms:
     """Return the atoms of the cell, their images on its faces, and the surroundings within reach of bonds."""
     cell = crystal.to_batch().expand()
     reach = 2 * _BOND_TOLERANCE * covalent_radii(cell.numbers).max()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env import geometry
+from crystal_env.crystal import Crystal
 from crystal_env.elements import SYMBOLS
 from crystal_env.errors import InputError
 from crystal_env.render.bonding import (
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from crystal_env.crystal import Crystal
 
 _AZIMUTH, _ELEVATION = np.radians(24), np.radians(14)  # of the viewer: a comes forward, b goes right, c goes up
 _PERSPECTIVE = 7.0  # distance of the viewer in units of the scene's radius
@@ -101,7 +100,7 @@ class _View:
         return distance / np.maximum(distance - depth, 0.2 * distance)
 
 
-def rgb_array(crystal: "Crystal", size: tuple[int, int] = (640, 640)) -> NDArray[np.uint8]:
+def rgb_array(crystal: Crystal, size: tuple[int, int] = (640, 640)) -> NDArray[np.uint8]:
     """Draw a crystal.
 
     Args:
@@ -116,7 +115,7 @@ def rgb_array(crystal: "Crystal", size: tuple[int, int] = (640, 640)) -> NDArray
     return _pixels(figure)
 
 
-def save(crystal: "Crystal", path: str | Path, size: tuple[int, int] = (1280, 1280)) -> None:
+def save(crystal: Crystal, path: str | Path, size: tuple[int, int] = (1280, 1280)) -> None:
     """Draw a crystal into a file; the suffix decides the format (png, pdf, svg ...)."""
     figure = _figure(size)
     draw_on(figure.add_axes((0, 0, 1, 1)), crystal)
@@ -146,7 +145,7 @@ def rgb_array_progress(lines: "Sequence[str]", size: tuple[int, int] = (640, 640
     return _pixels(figure)
 
 
-def draw_on(axes: "Axes", crystal: "Crystal") -> None:
+def draw_on(axes: "Axes", crystal: Crystal) -> None:
     """Draw a crystal on matplotlib axes: atoms, bonds, coordination polyhedra, cell, legend and title."""
     lattice = geometry.lattice_vectors(crystal.L[None])[0]
     view, atoms = _View(lattice), atoms_around_cell(crystal, lattice)
@@ -301,7 +300,7 @@ def _add_triad(axes: "Axes", view: _View, lattice: NDArray[np.float64]) -> None:
                   color=colour)  # fmt: skip
 
 
-def _add_legend(axes: "Axes", crystal: "Crystal") -> None:
+def _add_legend(axes: "Axes", crystal: Crystal) -> None:
     from matplotlib.lines import Line2D
 
     handles = []
@@ -313,7 +312,7 @@ def _add_legend(axes: "Axes", crystal: "Crystal") -> None:
                 handletextpad=0.1, columnspacing=1.0, borderaxespad=0.8, labelcolor=_INK)  # fmt: skip
 
 
-def _title(crystal: "Crystal") -> str:
+def _title(crystal: Crystal) -> str:
     import re
 
     from moyopy import SpaceGroupType
@@ -325,7 +324,7 @@ def _title(crystal: "Crystal") -> str:
     return rf"{formula}    ${symbol}$ ({crystal.G})"
 
 
-def _cell_text(crystal: "Crystal") -> str:
+def _cell_text(crystal: Crystal) -> str:
     """Return the free lattice parameters, such as ``a = 5.640 Å``."""
     free = tables().free_lattice[crystal.G]
     units = (" Å", "°")
