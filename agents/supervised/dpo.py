@@ -1,8 +1,8 @@
-"""Direct preference optimisation: learning which of two crystals is the better one (Rafailov et al. 2023)."""
+"""Direct preference optimisation: learning which of two crystals is the better one (Rafailov et al., 2023)."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -11,53 +11,44 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from agents.arguments import check_number, check_positive
 from agents.crystalformer.distribution import Distribution
 from agents.crystalformer.likelihood import Likelihood, log_prob, score
 from agents.crystalformer.model import CrystalFormer
-from agents.supervised.finetuning_config import TuningConfig
-from agents.supervised.finetuning_loop import Tuning
+from agents.supervised.finetuning_config import FinetuningLoopConfig
+from agents.supervised.finetuning_loop import FinetuningLoop
 from agents.training.interrupt import Interrupt
 from agents.training.run_folder import RunFolder
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, Scorer, resolve_reward
 
-Loss = Literal["sigmoid", "ipo"]
-
 
 @dataclass(frozen=True)
-class DPOConfig(TuningConfig):
-    """What `dpo` does.
+class DPOConfig(FinetuningLoopConfig):
+    """Settings of `dpo`.
 
     Attributes:
-        chosen: npz file of the better crystals of pairs; with none, crystals are drawn, scored and paired.
-        rejected: npz file of the worse ones, in the same order.
-        margin: rewards of a pair that do not differ by more leave it out.
-        loss: ``"sigmoid"``, that of DPO, or ``"ipo"``: see `dpo_loss`.
-        beta: how strongly the model is held to the one it starts from.
-        label_smoothing: probability that a preference is the wrong way round, with the loss ``"sigmoid"``.
-        gamma: weight of the log-likelihood of the chosen crystals, which is maximised beside.
+        chosen: npz file of the better crystals of pairs; by default crystals are sampled, scored and paired.
+        rejected: npz file of the worse crystals, in the same order.
+        margin: Difference in reward that the crystals of a pair must exceed.
+        beta: Strength of the pull towards the initial model.
     """
 
-    validation_share: float = 0.2
+    validation_fraction: float = 0.2
     chosen: Path | None = None
     rejected: Path | None = None
     margin: float = 0.0
-    loss: Loss = "sigmoid"
     beta: float = 0.1
-    label_smoothing: float = 0.0
-    gamma: float = 0.0
 
-    _PATHS: ClassVar[tuple[str, ...]] = (*TuningConfig._PATHS, "chosen", "rejected")
+    _PATHS: ClassVar[tuple[str, ...]] = (*FinetuningLoopConfig._PATHS, "chosen", "rejected")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("margin", "gamma"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise InputError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
+        check_number("margin", self.margin, "a finite number of at least 0", lambda x: x >= 0)
+        check_positive("beta", self.beta)
         if (self.chosen is None) != (self.rejected is None):
             raise InputError(f"chosen and rejected must be given both, got {self.chosen} and {self.rejected}")
-        _check_loss(self.loss, self.beta, self.label_smoothing)
 
 
 class Pairs(NamedTuple):
@@ -77,12 +68,11 @@ def dpo(
 ) -> CrystalFormer:
     """Fine-tune a model on pairs of crystals, and return it.
 
-    The pairs are given, or crystals drawn from the model and paired by their rewards, within their space group where
-    possible (see `pair_up`). The reference is the model that the run starts from. What was drawn is in
-    ``samples-0.npz`` of the folder (see `agents.training.scored_samples.ScoredSamples`), the pairs in ``chosen.npz``
-    and ``rejected.npz``.
+    The pairs are given, or crystals are sampled from the model and paired by their rewards, within their space group
+    where possible (see `pair_up`). The reference is the initial model. The samples are in ``samples-0.npz`` of the
+    folder (see `agents.training.scored_samples.ScoredSamples`), the pairs in ``chosen.npz`` and ``rejected.npz``.
 
-    SIGINT and SIGTERM end the run after the step at hand, with its state saved.
+    SIGINT and SIGTERM end the run after the current step, with its state saved.
 
     Args:
         config: all settings.
@@ -95,7 +85,7 @@ def dpo(
         ValueError: if there are no pairs, settings are unusable, or the run to resume was another one.
     """
     with Interrupt() as interrupt, RunFolder(config.run).lock():
-        run = Tuning(config, {"reward": reward, "pairs": pairs}, interrupt, progress)
+        run = FinetuningLoop(config, {"reward": reward, "pairs": pairs}, interrupt, progress)
         if run.at.round == 0:
             pairs, facts = _pairs(run, config, reward, pairs)
             preferences = Preferences(pairs, run, config)
@@ -106,7 +96,7 @@ def dpo(
 
 
 def _pairs(
-    run: Tuning, config: DPOConfig, reward: Reward | None, given: Pairs | None
+    run: FinetuningLoop, config: DPOConfig, reward: Reward | None, given: Pairs | None
 ) -> tuple[Pairs, dict[str, float]]:
     """Return the pairs of a run, with facts about them: those in its folder, else those given, else new ones."""
     facts: dict[str, float] = {}
@@ -118,7 +108,7 @@ def _pairs(
     if given is None:
         if reward is None:
             reward = resolve_reward(config.reward, config.reward_kwargs)
-        samples = run.draw(Scorer(reward, config.floor))
+        samples = run.sample(Scorer(reward, config.floor))
         rng = np.random.default_rng(config.seed)
         better, worse = pair_up(samples.crystals.G, samples.result.total, config.margin, rng)
         given = Pairs(samples.crystals[better], samples.crystals[worse])
@@ -144,9 +134,9 @@ def pair_up(
 
     Args:
         groups: (B,) space groups.
-        rewards: (B,) what the crystals are worth.
+        rewards: (B,) their rewards.
         margin: in units of the reward.
-        rng: where chance comes from.
+        rng: source of randomness.
     """
     order = rng.permutation(len(groups))
     order = order[np.argsort(groups[order], kind="stable")]
@@ -165,12 +155,12 @@ class Preferences:
 
     Attributes:
         sites (N,): twice those of the longer crystal of a pair.
-        shown: the share of pairs that are in the right order, and how far they are apart.
+        shown: the fraction of pairs in the right order, and how far they are apart.
     """
 
     shown: tuple[str, ...] = ("accuracy", "margin")
 
-    def __init__(self, pairs: Pairs, run: Tuning, config: DPOConfig) -> None:
+    def __init__(self, pairs: Pairs, run: FinetuningLoop, config: DPOConfig) -> None:
         self.config = config
         self.distribution = run.distribution(np.concatenate([pairs.chosen.G, pairs.rejected.G]))
         start = run.start()
@@ -190,11 +180,10 @@ class Preferences:
         both = CrystalBatch.concatenate([self.chosen[rows], self.rejected[rows]])
         chosen, rejected = score(model, both, self.distribution, config.likelihood).total.split(len(rows))
         base_chosen, base_rejected = (log_probs[at] for log_probs in self.reference)
-        loss = dpo_loss(chosen, rejected, base_chosen, base_rejected, config.beta, config.loss, config.label_smoothing)
+        loss = dpo_loss(chosen, rejected, base_chosen, base_rejected, config.beta)
         rewards = [config.beta * (chosen - base_chosen).detach(), config.beta * (rejected - base_rejected).detach()]
         return {
-            "loss": loss - config.gamma * chosen,
-            "preference_loss": loss.detach(),
+            "loss": loss,
             "accuracy": (rewards[0] > rewards[1]).to(loss.dtype),
             "margin": rewards[0] - rewards[1],
             "reward_chosen": rewards[0],
@@ -210,46 +199,19 @@ def _log_prob(
 
 
 def dpo_loss(
-    chosen: Tensor,
-    rejected: Tensor,
-    reference_chosen: Tensor,
-    reference_rejected: Tensor,
-    beta: float,
-    kind: Loss = "sigmoid",
-    label_smoothing: float = 0.0,
+    chosen: Tensor, rejected: Tensor, reference_chosen: Tensor, reference_rejected: Tensor, beta: float
 ) -> Tensor:
     """Return the losses (N,) of pairs whose log-likelihoods are given.
 
-    With h = ln(p / p_ref) of the chosen minus that of the rejected crystal it is, for ``"sigmoid"``,
-    ``-(1 - e) ln sigmoid(beta h) - e ln sigmoid(-beta h)`` with the label smoothing e (Rafailov et al.,
-    arXiv:2305.18290, Eq. 7; e: Mitchell, "A note on DPO with noisy preferences", 2023), and for ``"ipo"``
-    ``(h - 1 / (2 beta))^2`` (Azar et al., arXiv:2310.12036, Eq. 17).
+    With h = ln(p / p_ref) of the chosen minus that of the rejected crystal it is ``-ln sigmoid(beta h)`` (Rafailov et
+    al., arXiv:2305.18290, Eq. 7).
 
     Args:
         chosen: (N,) log-likelihoods of the better crystals.
         rejected: (N,) those of the worse ones.
         reference_chosen: (N,) of the better ones by the reference.
         reference_rejected: (N,) of the worse ones by the reference.
-        beta: how strongly the reference holds.
-        kind: of the loss.
-        label_smoothing: probability e that a preference is the wrong way round.
-
-    Raises:
-        ValueError: if a number is out of its range, or the loss unknown.
+        beta: strength of the pull towards the reference.
     """
-    _check_loss(kind, beta, label_smoothing)
     h = (chosen - reference_chosen) - (rejected - reference_rejected)
-    if kind == "ipo":
-        return (h - 1 / (2 * beta)) ** 2
-    return -(1 - label_smoothing) * F.logsigmoid(beta * h) - label_smoothing * F.logsigmoid(-beta * h)
-
-
-def _check_loss(kind: Loss, beta: float, label_smoothing: float) -> None:
-    if kind not in ("sigmoid", "ipo"):
-        raise InputError(f"loss must be in ('sigmoid', 'ipo'), got {kind!r}")
-    if not 0 < beta < np.inf:
-        raise InputError(f"beta must be a positive number, got {beta}")
-    if not 0 <= label_smoothing < 0.5:
-        raise InputError(f"label_smoothing must be in [0, 0.5), got {label_smoothing}")
-    if label_smoothing and kind == "ipo":
-        raise InputError(f"label_smoothing is for the loss 'sigmoid', got {label_smoothing} with 'ipo'")
+    return -F.logsigmoid(beta * h)

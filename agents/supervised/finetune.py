@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: maximum likelihood of the good ones among the crystals that a model draws itself."""
+"""Supervised fine-tuning: maximum likelihood of the successful ones among a model's own samples."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
@@ -11,8 +11,8 @@ from tqdm import tqdm
 from agents.crystalformer.distribution import Distribution, decision_masks
 from agents.crystalformer.likelihood import Likelihood, LogProb, score
 from agents.crystalformer.model import CrystalFormer
-from agents.supervised.finetuning_config import TuningConfig
-from agents.supervised.finetuning_loop import Tuning
+from agents.supervised.finetuning_config import FinetuningLoopConfig
+from agents.supervised.finetuning_loop import FinetuningLoop
 from agents.supervised.training_data import impossible
 from agents.training.interrupt import Interrupt
 from agents.training.run_folder import RunFolder
@@ -23,16 +23,15 @@ from crystal_env.reward import Reward, Scorer, resolve_reward
 
 
 @dataclass(frozen=True)
-class FinetuneConfig(TuningConfig):
-    """What `finetune` does; samples, batches, learning rate and epochs are the paper's (arXiv:2504.02367, Appendix A).
+class FinetuneConfig(FinetuningLoopConfig):
+    """Settings of `finetune`; the defaults are the paper's (arXiv:2504.02367, Appendix A).
 
     Attributes:
-        rounds: times that crystals are drawn and learnt, each from the model of the one before: more than one is
-            expert iteration.
-        relax: ``"module:attribute"`` of what relaxes crystals before they are scored, such as
+        rounds: Rounds of sampling and learning, each from the model of the last one; more than one is expert iteration.
+        relax: Relaxation of crystals before they are scored, as ``"module:attribute"``, such as
             ``"rewards.relaxation.relax:Relaxation"``.
-        relax_kwargs: arguments that it is made with.
-        distinct: of crystals with the same `Crystal.key`, keep the one of the highest reward.
+        relax_kwargs: Keyword arguments of the relaxation, as JSON.
+        distinct: Keep the best one of crystals with the same `Crystal.key`.
     """
 
     rounds: int = 1
@@ -40,21 +39,21 @@ class FinetuneConfig(TuningConfig):
     relax_kwargs: dict[str, Any] = field(default_factory=dict)
     distinct: bool = False
 
-    _COUNTS: ClassVar[tuple[str, ...]] = (*TuningConfig._COUNTS, "rounds")
+    _COUNTS: ClassVar[tuple[str, ...]] = (*FinetuningLoopConfig._COUNTS, "rounds")
 
 
 def finetune(
     config: FinetuneConfig, progress: bool = True, *, reward: Reward | None = None, relax: Relax | None = None
 ) -> CrystalFormer:
-    """Fine-tune a model on what succeeds among its own crystals, and return it.
+    """Fine-tune a model on the successful ones among its own samples, and return it.
 
-    A round draws ``samples`` crystals, relaxes them if that is asked for, and keeps those that succeed
-    (`RewardResult.success`) and that the environment could build under the constraints. They are learnt by maximum
-    likelihood without dropout, until the loss on a share that is held out stops falling. All crystals with their
+    A round samples ``samples`` crystals, relaxes them on request, and keeps those that succeed
+    (`RewardResult.success`) and that the environment could build under the constraints. Their likelihood is maximised
+    without dropout, until the loss on a held-out fraction stops falling. All crystals with their
     rewards are in ``samples-0.npz``, ``samples-1.npz`` ... of the folder (see
     `agents.training.scored_samples.ScoredSamples`), those kept in ``kept-0.npz`` ...
 
-    SIGINT and SIGTERM end the run after the step at hand, with its state saved.
+    SIGINT and SIGTERM end the run after the current step, with its state saved.
 
     Args:
         config: all settings.
@@ -67,7 +66,7 @@ def finetune(
         ValueError: if nothing is kept, settings are unusable, or the run to resume was another one.
     """
     with Interrupt() as interrupt, RunFolder(config.run).lock():
-        run = Tuning(config, {"reward": reward, "relax": relax}, interrupt, progress)
+        run = FinetuningLoop(config, {"reward": reward, "relax": relax}, interrupt, progress)
         if run.at.round < config.rounds:
             if reward is None:
                 reward = resolve_reward(config.reward, config.reward_kwargs)
@@ -75,7 +74,7 @@ def finetune(
                 relax = resolve_reward(config.relax, config.relax_kwargs)
             scorer = Scorer(reward, config.floor)
         while run.at.round < config.rounds:
-            samples = run.draw(scorer, relax)
+            samples = run.sample(scorer, relax)
             kept = keep(samples, run.distribution(samples.crystals.G), config.distinct)
             if progress:
                 tqdm.write(f"round {run.at.round + 1}: {kept}")
@@ -89,7 +88,7 @@ def finetune(
 
 
 class Kept(NamedTuple):
-    """Which of the crystals that were drawn are worth learning.
+    """Which of a round's samples are kept for learning.
 
     Attributes:
         rows (n,): of the crystals kept.

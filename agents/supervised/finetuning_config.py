@@ -1,49 +1,52 @@
-"""The settings that fine-tuning by likelihood and by preferences share."""
+"""The settings that fine-tuning by likelihood and by preferences have in common."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from agents.arguments import check_choice, check_integer, check_number, check_positive
 from agents.crystalformer.config import GroupChoice
+from agents.crystalformer.distribution import check_constraints
 from agents.crystalformer.likelihood import Likelihood
 from agents.training.run_folder import RunFolder
 from crystal_env.errors import InputError
-from crystal_env.grammar.constraints import constraints
 from crystal_env.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class TuningConfig:
-    """What `finetune` and `dpo` need to know alike.
+class FinetuningLoopConfig:
+    """Settings that `finetune` and `dpo` have in common.
 
     Attributes:
-        run: folder of the run: settings, checkpoint, model, drawn crystals, logs.
-        model: model to start from, a name or a path.
-        reward: ``"module:attribute"`` of what says what crystals are worth.
-        reward_kwargs: arguments that the reward is made with.
-        floor: reward of a crystal that cannot be scored.
-        space_group: of the crystals to draw: a number, a list of numbers, 230 weights or ``"mp20"``.
-        constraints: what the crystals must be like, as for the environment.
-        bins: draw and score crystals on that many bins, for the discrete environment; 0 for densities.
-        likelihood: ``"exact"``, or ``"paper"`` for what the paper's code maximises.
-        samples: crystals to draw.
-        sample_batch_size: crystals that are drawn, relaxed and scored at a time; an interruption waits for them.
-        epochs: most passes over the data.
-        batch_size: examples of an optimiser step.
-        learning_rate: of Adam, constant.
-        validation_share: share of the data that is held out to stop early and to choose the best weights; with none,
-            all epochs are gone through and the last weights are kept.
-        patience: epochs without a lower validation loss after which training stops.
-        max_gradient: norm to which longer gradients are cut.
-        max_tokens: most tokens in memory at once; a batch is cut into parts whose gradients add up.
-        device: such as ``"cuda"``; by default a GPU where there is one.
-        seed: of all that is random.
-        checkpoint_minutes: most time that an interruption can lose.
-        resume: go on with the run in the folder, if there is one.
+        run: Output folder: settings, checkpoint, model, sampled crystals, logs.
+        model: Initial model, a name or a path.
+        reward: Reward, as ``"module:attribute"``.
+        reward_kwargs: Keyword arguments of the reward, as JSON.
+        floor: Reward of a crystal that cannot be scored.
+        space_group: Space groups to sample: a number, a list of numbers, 230 weights or ``"mp20"``.
+        constraints: Constraints as for the environment, as JSON.
+        bins: Number of bins for coordinates and lattice, as on the discrete environment; 0 for densities.
+        likelihood: ``"exact"``, or ``"paper"``, which the paper's code maximises.
+        samples: Crystals to sample.
+        sample_batch_size: Crystals sampled, relaxed and scored together; an interruption waits for them.
+        epochs: Maximum passes over the data.
+        batch_size: Examples per optimiser step.
+        learning_rate: Constant Adam learning rate.
+        validation_fraction: Fraction of the data held out for early stopping and for choosing the best weights; with 0,
+            training runs through all epochs and keeps the last weights.
+        patience: Epochs without a lower validation loss after which training stops.
+        max_grad_norm: Norm that longer gradients are clipped to.
+        max_tokens: Maximum tokens per micro-batch.
+        device: Device such as ``"cuda"``; by default a GPU if there is one.
+        seed: Random seed.
+        checkpoint_minutes: Minutes between checkpoints.
+        resume: Resume the run in the folder, if there is one.
+
+    Raises:
+        ValueError: naming the setting that is out of range.
     """
 
     run: Path
@@ -60,40 +63,33 @@ class TuningConfig:
     epochs: int = 55
     batch_size: int = 100
     learning_rate: float = 1e-5
-    validation_share: float = 0.1
+    validation_fraction: float = 0.1
     patience: int = 5
-    max_gradient: float = 1.0
+    max_grad_norm: float = 1.0
     max_tokens: int = 2_000
     device: str | None = None
     seed: int = 0
     checkpoint_minutes: float = 5.0
     resume: bool = False
 
-    _COUNTS: ClassVar[tuple[str, ...]] = ("samples", "sample_batch_size", "epochs", "batch_size", "patience")
+    _COUNTS: ClassVar[tuple[str, ...]] = (
+        "samples", "sample_batch_size", "epochs", "batch_size", "patience", "max_tokens",
+    )  # fmt: skip
     _PATHS: ClassVar[tuple[str, ...]] = ("run",)
 
     def __post_init__(self) -> None:
-        for name in (*self._COUNTS, "max_tokens"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "max_gradient", "checkpoint_minutes"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise InputError(f"{name} must be a positive number, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise InputError(f"seed must be a number of at least 0, got {self.seed}")
-        if not 0 <= self.validation_share < 1:
-            raise InputError(f"validation_share must be in [0, 1), got {self.validation_share}")
-        if not np.isfinite(self.floor):
-            raise InputError(f"floor must be a finite number, got {self.floor}")
-        if self.likelihood not in ("exact", "paper"):
-            raise InputError(f"likelihood must be in ('exact', 'paper'), got {self.likelihood!r}")
+        for name in self._COUNTS:
+            check_integer(name, getattr(self, name), 1)
+        check_integer("seed", self.seed, 0)
+        for name in ("learning_rate", "max_grad_norm", "checkpoint_minutes"):
+            check_positive(name, getattr(self, name))
+        check_number("validation_fraction", self.validation_fraction, "in [0, 1)", lambda x: 0 <= x < 1)
+        check_number("floor", self.floor, "a finite number")
+        check_choice("likelihood", self.likelihood, ("exact", "paper"))
         if self.likelihood == "paper" and (self.bins or self.constraints):
             raise InputError("likelihood 'paper' takes no bins or constraints")
         Vocabulary(self.bins)  # checks the bins
-        if not isinstance(self.constraints, Mapping):
-            raise InputError(f"constraints must be a dictionary, got {self.constraints!r}")
-        if constraints(space_group=self.space_group, **self.constraints).chooses_group:
-            raise InputError("space_group must be given or drawn: the network does not choose it, got 'agent'")
+        check_constraints(self.space_group, self.constraints)
 
     @classmethod
     def of_run(cls, run: Path, **changes: Any) -> Self:
@@ -121,7 +117,7 @@ class TuningConfig:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON has no type for as one that it has."""
+    """Return a value of a type that JSON lacks as one that it has."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, set | frozenset | range):

@@ -1,4 +1,4 @@
-"""Fine-tuning as a run: rounds of drawing crystals, scoring them and learning, to be taken up again at any step."""
+"""Fine-tuning as a run: rounds of sampling, scoring and learning, which can be resumed at any step."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from agents.crystalformer.distribution import Distribution, any_crystal
 from agents.crystalformer.model import CrystalFormer
 from agents.crystalformer.random_streams import RandomStreams
 from agents.crystalformer.sampler import sample_crystals
-from agents.supervised.finetuning_config import TuningConfig
+from agents.supervised.finetuning_config import FinetuningLoopConfig
 from agents.training.interrupt import Interrupt
 from agents.training.micro_batches import epoch_order, micro_batches
 from agents.training.optimiser import Log, adam, optimiser_step, writer
@@ -36,14 +36,14 @@ class Objective(Protocol):
 
     Attributes:
         sites (N,): how long the examples are, in sites of a crystal.
-        shown: names of the numbers to draw beside the loss.
+        shown: names of the numbers to plot beside the loss.
     """
 
     sites: NDArray[np.int64]
     shown: tuple[str, ...]
 
     def __call__(self, model: CrystalFormer, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Return what is worth knowing of examples (n,), each (n,), among it the ``loss``, with gradient."""
+        """Return numbers of examples (n,) by name, each (n,), among them the ``loss``, with gradient."""
         ...
 
 
@@ -57,7 +57,7 @@ class Progress:
         done: optimiser steps of this round.
         loss: sum of the losses of the epoch so far.
         best: lowest validation loss of this round.
-        stale: epochs since it was reached.
+        epochs_without_improvement: epochs since it was reached.
         seconds: time that learning took.
     """
 
@@ -66,11 +66,11 @@ class Progress:
     done: int = 0
     loss: float = 0.0
     best: float = np.inf
-    stale: int = 0
+    epochs_without_improvement: int = 0
     seconds: float = 0.0
 
 
-class Tuning:
+class FinetuningLoop:
     """A run of fine-tuning.
 
     Args:
@@ -84,7 +84,9 @@ class Tuning:
         at: where the run is.
     """
 
-    def __init__(self, config: TuningConfig, given: dict[str, Any], interrupt: Interrupt, progress: bool) -> None:
+    def __init__(
+        self, config: FinetuningLoopConfig, given: dict[str, Any], interrupt: Interrupt, progress: bool
+    ) -> None:
         self.config, self.interrupt, self.progress = config, interrupt, progress
         self.device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.grammar = compile_grammar(constraints(space_group=config.space_group, **config.constraints))
@@ -110,14 +112,18 @@ class Tuning:
         """Return the model that the run starts from."""
         return CrystalFormer.from_pretrained(self.config.model).to(self.device)
 
-    def draw(self, scorer: Scorer, relax: Relax | None = None) -> ScoredSamples:
-        """Return the crystals of the round: those in the folder, and what is missing drawn and scored."""
+    def sample(self, scorer: Scorer, relax: Relax | None = None) -> ScoredSamples:
+        """Return the crystals of the round: those in the folder, the others newly sampled and scored."""
         config, path = self.config, self.config.run / f"samples-{self.at.round}.npz"
         samples = ScoredSamples.load(path) if path.is_file() else ScoredSamples()
         if len(samples) == config.samples:
             return samples
         bar = tqdm(
-            total=config.samples, initial=len(samples), unit="crystal", desc="draw and score", disable=not self.progress
+            total=config.samples,
+            initial=len(samples),
+            unit="crystal",
+            desc="sample and score",
+            disable=not self.progress,
         )
         streams = RandomStreams([config.seed, self.at.round, _SAMPLE])
         groups = self.grammar.sample_groups(config.samples, streams.for_space_groups())
@@ -134,11 +140,11 @@ class Tuning:
                 if len(samples) == config.samples or self._is_due():
                     samples.save(path)
                     self._saved = time.monotonic()
-                self._end_if_asked(f"with {len(samples)} crystals drawn")
+                self._end_if_asked(f"with {len(samples)} crystals sampled")
         return samples
 
     def distribution(self, groups: NDArray[np.int64]) -> Distribution:
-        """Return how crystals of any groups (B,) are scored, whether or not these are drawn."""
+        """Return the distribution that scores crystals of any groups (B,), whether or not these are sampled."""
         if not self.config.constraints:
             return Distribution(any_crystal(), bins=self.config.bins)
         weights = np.bincount(groups, minlength=N_GROUPS + 1)[1:] > 0
@@ -146,7 +152,7 @@ class Tuning:
         return Distribution(grammar, bins=self.config.bins)
 
     def fit(self, objective: Objective, facts: dict[str, float]) -> None:
-        """Take the steps of the round that are still to come, give the model its best weights, end the round.
+        """Take the steps of the round that are left, give the model its best weights, and end the round.
 
         Args:
             objective: what to minimise.
@@ -160,7 +166,7 @@ class Tuning:
         with bar, writer(config.run, at.step) as log:
             if at.done == 0:
                 self._record(objective, train, validation, log, facts)
-            while at.done < total and at.stale < config.patience:
+            while at.done < total and at.epochs_without_improvement < config.patience:
                 epoch, batch = divmod(at.done, per_epoch)
                 order = epoch_order(len(train), config.seed, at.round * config.epochs + epoch)
                 self._update(objective, train[np.array_split(order, per_epoch)[batch]], log)
@@ -181,13 +187,13 @@ class Tuning:
     def _split(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the rows to learn from and those held out."""
         order = np.random.default_rng([self.config.seed, self.at.round, _SPLIT]).permutation(size)
-        held_out = int(self.config.validation_share * size)
+        held_out = int(self.config.validation_fraction * size)
         return order[held_out:], order[:held_out]
 
     def _update(self, objective: Objective, rows: NDArray[np.int64], log: Log) -> None:
         """Take one optimiser step."""
         started, config, at = time.monotonic(), self.config, self.at
-        norm = optimiser_step(self.model, self.optimiser, self._losses(objective, rows), config.max_gradient)
+        norm = optimiser_step(self.model, self.optimiser, self._losses(objective, rows), config.max_grad_norm)
         at.step += 1
         at.done += 1
         at.seconds += time.monotonic() - started
@@ -208,7 +214,7 @@ class Tuning:
         log: Log,
         facts: dict[str, float],
     ) -> None:
-        """Measure the loss on what is held out, write it down, and keep the weights if they are the best."""
+        """Record the loss on the held-out data, and keep the weights if they are the best."""
         at, config = self.at, self.config
         epoch = at.done / -(-len(train) // config.batch_size)
         entry: dict[str, float] = {"step": at.step, "round": at.round, "epoch": at.round * config.epochs + epoch}
@@ -222,9 +228,9 @@ class Tuning:
         if not any((e["round"], e["epoch"]) == (entry["round"], entry["epoch"]) for e in self.folder.history()):
             self.folder.append_history(entry, lambda history, path: draw_curves(history, path, objective.shown))
         loss = means.get("loss", -np.inf)  # without validation data the last weights are kept
-        at.stale += 1
+        at.epochs_without_improvement += 1
         if loss < at.best or not len(validation):
-            at.best, at.stale, self.best_weights = loss, 0, _copy(self.model)
+            at.best, at.epochs_without_improvement, self.best_weights = loss, 0, _copy(self.model)
 
     def _means(self, objective: Objective, rows: NDArray[np.int64]) -> dict[str, float]:
         """Return the means of all numbers over examples (n,), none where there is none."""
@@ -240,7 +246,7 @@ class Tuning:
 
     def _end_if_asked(self, where: str) -> None:
         if self.interrupt.requested:
-            raise KeyboardInterrupt(f"run {self.config.run} is saved {where}; resume it to go on")
+            raise KeyboardInterrupt(f"run {self.config.run} is saved {where}; resume it to continue")
 
     def save(self) -> None:
         """Write the state."""
@@ -269,7 +275,7 @@ def _name(thing: Callable[..., Any] | None) -> str | None:
 
 
 def draw_curves(history: list[dict[str, float]], path: Path, shown: tuple[str, ...]) -> None:
-    """Draw the losses by epoch, and the other numbers ``shown`` of what is held out."""
+    """Plot the losses by epoch, and the other numbers ``shown`` on the held-out data."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.5), layout="constrained")

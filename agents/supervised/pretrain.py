@@ -30,8 +30,8 @@ from crystal_env.errors import InputError
 def pretrain(config: PretrainConfig, progress: bool = True) -> CrystalFormer:
     """Train a model on a file of structures and return it, the best one where there is validation data.
 
-    SIGINT and SIGTERM end the run after the step at hand, with its state saved. Where ``torchrun`` has started several
-    processes, they share every batch.
+    SIGINT and SIGTERM end the run after the current step, with its state saved. Where ``torchrun`` has started several
+    processes, each takes a part of every batch.
 
     Args:
         config: all settings.
@@ -56,7 +56,7 @@ def _devices() -> list[int]:
 
 
 class _Run:
-    """A run that can be taken up again at any optimiser step."""
+    """A run that can be resumed at any optimiser step."""
 
     def __init__(self, config: PretrainConfig, progress: bool) -> None:
         self.config = config
@@ -98,7 +98,7 @@ class _Run:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch; what is left over waits for another one."""
+        """Optimiser steps of an epoch; crystals that are left over wait for another one."""
         return len(self.data) // self.config.batch_size
 
     @property
@@ -127,7 +127,9 @@ class _Run:
                     self._save()
                     saved = time.monotonic()
                 if interrupt.requested:
-                    raise KeyboardInterrupt(f"run {self.config.run} is saved at step {self.step}; resume it to go on")
+                    raise KeyboardInterrupt(
+                        f"run {self.config.run} is saved at step {self.step}; resume it to continue"
+                    )
             self._save()
         if self.n_ranks > 1:
             distributed.all_reduce(torch.zeros((), device=self.device))  # waits for the first to have written the model
@@ -153,7 +155,7 @@ class _Run:
         torch.manual_seed(int(draws.generate_state(1)[0]))
         loss = torch.zeros((), device=self.device)
         all_reduce = partial(self._all_reduce, loss) if self.n_ranks > 1 else None
-        norm = optimiser_step(model, self.optimiser, self._losses(rows, loss), config.max_gradient, all_reduce)
+        norm = optimiser_step(model, self.optimiser, self._losses(rows, loss), config.max_grad_norm, all_reduce)
         self.step += 1
         return loss.item(), norm
 

@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
+from agents.arguments import check_choice, check_integer, check_number, check_positive
 from agents.crystalformer.config import CrystalFormerConfig
 from agents.crystalformer.likelihood import Likelihood
 from agents.training.run_folder import RunFolder
@@ -17,31 +16,34 @@ _CHOICES = {"schedule": ("cosine", "constant"), "likelihood": ("exact", "paper")
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """What `pretrain` does; the command line has the same names.
+    """Settings of `pretrain`; the command line has the same names.
 
     Attributes:
-        data: CSV with a column ``cif``, folder of CIF files, or any file of structures that ASE reads.
-        run: folder of the run: configuration, checkpoint, model, logs.
-        validation: structures whose likelihood is logged, and by which the best model is chosen.
-        initial: model to start from, a name or a path; its sizes replace ``model``.
-        model: sizes of the network.
-        epochs: passes over the data.
-        batch_size: crystals of an optimiser step.
-        learning_rate: of Adam, after the warm-up.
-        warmup: steps in which the learning rate rises from zero.
-        schedule: ``"cosine"`` falls to zero at the end, ``"constant"`` does not.
-        betas: of Adam.
-        weight_decay: decoupled from the gradient, on matrices only.
-        max_gradient: norm to which longer gradients are cut.
-        max_tokens: most tokens in memory at once; a batch is cut into parts whose gradients add up.
-        likelihood: ``"exact"``, or ``"paper"`` for what the paper's code maximises.
-        augment: describe each crystal anew in every epoch, by a random equivalent origin, axes and letters.
+        data: Training data: a CSV file with a column ``cif``, a folder of CIF files, or a file that ASE reads.
+        run: Output folder: settings, checkpoint, model, logs.
+        validation: Validation data, by which the best model is chosen.
+        initial: Initial model, a name or a path; its sizes replace ``model``.
+        model: Sizes of the network.
+        epochs: Passes over the data.
+        batch_size: Crystals per optimiser step.
+        learning_rate: Peak Adam learning rate.
+        warmup: Steps in which the learning rate rises from zero.
+        schedule: Learning rate after the warm-up: ``"cosine"`` falls to zero at the end, ``"constant"`` stays.
+        betas: Betas of Adam.
+        weight_decay: Decoupled weight decay, of matrices only.
+        max_grad_norm: Norm that longer gradients are clipped to.
+        max_tokens: Maximum tokens per micro-batch.
+        likelihood: ``"exact"``, or ``"paper"``, which the paper's code maximises.
+        augment: Re-set each crystal in every epoch, to a random equivalent origin, axes and letters.
         precision: ``"bfloat16"`` trains with automatic mixed precision, for GPUs.
-        device: such as ``"cuda"``; by default a GPU where there is one.
-        seed: of the weights, the order of the crystals, dropout and augmentation.
-        validate_every: epochs between validations.
-        checkpoint_minutes: most time that an interruption can lose.
-        resume: go on with the run in the folder, if there is one.
+        device: Device such as ``"cuda"``; by default a GPU if there is one.
+        seed: Seed of the weights, the order of the crystals, dropout and augmentation.
+        validate_every: Epochs between validations.
+        checkpoint_minutes: Minutes between checkpoints.
+        resume: Resume the run in the folder, if there is one.
+
+    Raises:
+        ValueError: naming the setting that is out of range.
     """
 
     data: Path
@@ -56,7 +58,7 @@ class PretrainConfig:
     schedule: Literal["cosine", "constant"] = "cosine"
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
-    max_gradient: float = 1.0
+    max_grad_norm: float = 1.0
     max_tokens: int = 2_000
     likelihood: Likelihood = "exact"
     augment: bool = False
@@ -69,19 +71,18 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "max_tokens", "validate_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "max_gradient", "checkpoint_minutes"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise InputError(f"{name} must be a positive number, got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "seed"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise InputError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"betas must be in [0, 1), got {self.betas}")
+            check_integer(name, getattr(self, name), 1)
+        for name in ("warmup", "seed"):
+            check_integer(name, getattr(self, name), 0)
+        for name in ("learning_rate", "max_grad_norm", "checkpoint_minutes"):
+            check_positive(name, getattr(self, name))
+        check_number("weight_decay", self.weight_decay, "a finite number of at least 0", lambda x: x >= 0)
+        if not isinstance(self.betas, tuple) or len(self.betas) != 2:
+            raise InputError(f"betas must be two numbers in [0, 1), got {self.betas!r}")
+        for beta in self.betas:
+            check_number("betas", beta, "two numbers in [0, 1)", lambda x: 0 <= x < 1)
         for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} must be in {allowed}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), allowed)
 
     @classmethod
     def of_run(cls, run: Path, **changes: Any) -> "PretrainConfig":

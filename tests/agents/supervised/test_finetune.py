@@ -12,7 +12,7 @@ from tiny_grammar import BINS, CONFIG, CONSTRAINTS, GROUPS, base_model, every_cr
 
 from agents import CrystalFormer
 from agents.supervised.finetune import FinetuneConfig, finetune, keep
-from agents.supervised.finetuning_loop import Tuning
+from agents.supervised.finetuning_loop import FinetuningLoop
 from agents.training.run_folder import RunFolder
 from agents.training.scored_samples import ScoredSamples
 from crystal_env.crystal import CrystalBatch
@@ -108,7 +108,7 @@ def test_sample_batch_size_does_not_change_what_is_sampled(config):
 def test_the_loss_falls_to_the_entropy_of_what_is_kept(config, base):
     config = replace(
         config, samples=400, sample_batch_size=200, rounds=1, epochs=60, batch_size=400, learning_rate=1e-2,
-        validation_share=0, max_tokens=100_000, max_gradient=100.0,
+        validation_fraction=0, max_tokens=100_000, max_grad_norm=100.0,
     )  # fmt: skip
     model = finetune(config, False, reward=graded)
     learnt = symbols_of(kept(config))
@@ -128,7 +128,7 @@ def test_the_loss_falls_to_the_entropy_of_what_is_kept(config, base):
 
 
 def test_every_round_of_expert_iteration_raises_the_mean_reward(config, base):
-    config = replace(config, samples=200, rounds=4, epochs=4, batch_size=50, learning_rate=2e-3, validation_share=0)
+    config = replace(config, samples=200, rounds=4, epochs=4, batch_size=50, learning_rate=2e-3, validation_fraction=0)
     model = finetune(config, False, reward=graded)
     drawn = [entry["reward_mean"] for entry in history(config) if "reward_mean" in entry]
     true = [float(probabilities(m) @ reward(every_crystal())) for m in (base[0], model)]
@@ -140,14 +140,14 @@ def test_every_round_of_expert_iteration_raises_the_mean_reward(config, base):
 
 def at_step(monkeypatch, step, act):
     """Call a function before an optimiser step."""
-    update = Tuning._update
+    update = FinetuningLoop._update
 
     def patched(self, *args):
         if self.at.step == step:
             act()
         return update(self, *args)
 
-    monkeypatch.setattr(Tuning, "_update", patched)
+    monkeypatch.setattr(FinetuningLoop, "_update", patched)
 
 
 def while_drawing(monkeypatch, call, act):
@@ -185,10 +185,10 @@ def test_an_interrupted_run_ends_like_one_that_was_not_and_scores_nothing_twice(
     expected = finetune(whole, False, reward=counts[0])
     steps = int(history(whole)[-1]["step"])
     stops = [
-        (while_drawing, 2, "with 80 crystals drawn"),
+        (while_drawing, 2, "with 80 crystals sampled"),
         (at_step, 1, "at step 2"),  # in the middle of an epoch
         (at_step, 3, "at step 4"),  # at the end of one
-        (while_drawing, 1, "with 40 crystals drawn"),  # of the second round
+        (while_drawing, 1, "with 40 crystals sampled"),  # of the second round
         (at_step, steps - 1, f"at step {steps}"),
     ]
     for stop, when, saved in stops:
@@ -308,7 +308,7 @@ def test_of_equal_crystals_the_best_is_kept_where_they_have_to_be_distinct(confi
     noise = np.random.default_rng(0).random(200)
     samples = ScoredSamples().extended(crystals, Scorer(lambda batch: batch.L[:, 0], 0.0))
     samples.result.total[:] += noise
-    run = Tuning(config, {}, None, False)
+    run = FinetuningLoop(config, {}, None, False)
     rows = keep(samples, run.distribution(crystals.G), distinct=True).rows
     best = {}
     for row, crystal in enumerate(crystals):
@@ -320,7 +320,7 @@ def test_of_equal_crystals_the_best_is_kept_where_they_have_to_be_distinct(confi
 
 def test_training_stops_early_and_keeps_the_best_weights(config):
     config = replace(
-        config, samples=300, rounds=1, epochs=200, patience=3, validation_share=0.7, learning_rate=3e-3,
+        config, samples=300, rounds=1, epochs=200, patience=3, validation_fraction=0.7, learning_rate=3e-3,
     )  # fmt: skip
     model = finetune(config, False, reward=graded)
     losses = [entry["validation_loss"] for entry in history(config)]
@@ -333,7 +333,7 @@ def test_training_stops_early_and_keeps_the_best_weights(config):
 
 
 def test_a_model_that_only_gets_worse_is_left_as_it_was(config, base):
-    config = replace(config, rounds=1, learning_rate=10.0, validation_share=0.5)
+    config = replace(config, rounds=1, learning_rate=10.0, validation_fraction=0.5)
     assert same(finetune(config, False, reward=graded).state_dict(), base[0].state_dict())
 
 
@@ -356,7 +356,7 @@ def test_how_a_batch_is_cut_changes_nothing(config):
 
 
 def test_the_papers_likelihood_can_be_learnt(config, base):
-    config = replace(config, bins=0, constraints={"max_sites": 3}, rounds=1, epochs=1, validation_share=0)
+    config = replace(config, bins=0, constraints={"max_sites": 3}, rounds=1, epochs=1, validation_fraction=0)
     with pytest.raises(ValueError, match="'paper' takes no bins or constraints"):
         replace(config, likelihood="paper")
     config = replace(config, likelihood="paper", constraints={}, samples=20)
@@ -396,7 +396,7 @@ def test_a_run_is_resumed_with_its_own_settings_only(config, monkeypatch):
 @pytest.mark.parametrize("groups", [np.array([221, 225]), (221, 225), np.int64(225), np.ones(230)], ids=repr)
 def test_space_groups_of_any_form_survive_a_run(config, groups):
     config = replace(config, space_group=groups, constraints={"elements": {3, 9}, "max_sites": 2})
-    Tuning(config, {}, None, False)
+    FinetuningLoop(config, {}, None, False)
     resumed = FinetuneConfig.of_run(config.run)
     assert np.array_equal(resumed.space_group, np.asarray(groups))
     assert resumed.plain() == {**config.plain(), "resume": True}
@@ -406,8 +406,8 @@ def test_space_groups_of_any_form_survive_a_run(config, groups):
     ("name", "value"),
     [
         ("samples", 0), ("sample_batch_size", 0), ("epochs", 0), ("batch_size", 0), ("rounds", 0), ("patience", 0),
-        ("max_tokens", 0), ("learning_rate", 0.0), ("learning_rate", float("nan")), ("max_gradient", -1.0),
-        ("validation_share", 1.0), ("validation_share", -0.1), ("floor", float("inf")), ("seed", -1),
+        ("max_tokens", 0), ("learning_rate", 0.0), ("learning_rate", float("nan")), ("max_grad_norm", -1.0),
+        ("validation_fraction", 1.0), ("validation_fraction", -0.1), ("floor", float("inf")), ("seed", -1),
         ("likelihood", "best"), ("bins", 7), ("space_group", "agent"), ("space_group", 231), ("constraints", [1]),
         ("checkpoint_minutes", 0.0),
     ],

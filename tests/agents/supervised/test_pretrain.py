@@ -131,7 +131,7 @@ def test_training_learns_crystals_by_heart(config, crystals):
     )  # fmt: skip
     config = replace(
         config, validation=None, model=sizes, epochs=250, batch_size=len(crystals), learning_rate=1e-2, warmup=20,
-        max_gradient=100.0, validate_every=50,
+        max_grad_norm=100.0, validate_every=50,
     )  # fmt: skip
     before = mean_log_prob(CrystalFormer(config.model, seed=config.seed).eval(), crystals)["total"]
     model = pretrain(config)
@@ -280,7 +280,7 @@ def test_a_batch_has_the_same_gradient_however_it_is_cut(config, crystals):
         pretrain(run)
         results.append(gradients(run))
     norm = torch.cat([gradient.flatten() for gradient in results[0].values()]).norm()
-    assert float(norm) == pytest.approx(config.max_gradient, abs=1e-4)
+    assert float(norm) == pytest.approx(config.max_grad_norm, abs=1e-4)
     assert all(largest_difference(results[0], other) < 1e-5 for other in results[1:])
 
 
@@ -378,7 +378,7 @@ def test_a_batch_larger_than_the_data_is_refused(config, crystals):
     ("name", "value"),
     [
         ("epochs", 0), ("batch_size", 0), ("max_tokens", 0), ("validate_every", 0), ("learning_rate", 0.0),
-        ("learning_rate", float("nan")), ("max_gradient", -1.0), ("checkpoint_minutes", float("inf")), ("warmup", -1),
+        ("learning_rate", float("nan")), ("max_grad_norm", -1.0), ("checkpoint_minutes", float("inf")), ("warmup", -1),
         ("weight_decay", -0.1), ("weight_decay", float("nan")), ("seed", -1), ("schedule", "linear"),
         ("likelihood", "best"), ("precision", "float16"), ("betas", (0.9, 1.0)),
     ],
