@@ -1,4 +1,4 @@
-# Set-up, demonstration and checks. Every target makes what it needs.
+# Set-up, demo and checks. Every target makes what it needs.
 
 PYTHON ?= python3
 VENV := .venv

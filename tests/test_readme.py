@@ -45,7 +45,7 @@ def test_python_of_the_page_on_reinforcement_runs(tmp_path, monkeypatch):
     assert len(namespace["crystals"]) == 10
 
 
-def test_python_of_the_page_on_rewards_runs_and_each_reward_is_the_environments(tmp_path, monkeypatch):
+def test_python_of_the_page_on_rewards_runs_in_the_environment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (block,) = python_of("docs/rewards.md")
     namespace: dict[str, object] = {}

@@ -1,6 +1,7 @@
 """The baselines of the benchmark: frozen dataclasses whose fields are their settings, one file a method.
 
-Any of them is an agent: ``crystalgen benchmark run stability --agent benchmarks.baselines:BestOfN``.
+Any of them is an agent: ``crystalgen benchmark run stability --agent benchmarks.baselines:BestOfN``. `search`,
+`training_set` and `masked_ppo` are what several of them share.
 """
 
 from importlib import import_module

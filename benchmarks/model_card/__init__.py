@@ -1,1 +1,5 @@
-"""The model card: a model measured on data and by samples, as a page with pictures."""
+"""The card of a model: ``python -m benchmarks.model_card``.
+
+`model_card` evaluates a model on data and by samples and writes the page, `plots` compares distributions of its samples
+with known crystals.
+"""

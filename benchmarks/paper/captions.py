@@ -3,7 +3,7 @@
 from benchmarks.paper.settings import Settings
 from benchmarks.paper.work import SHIPPED_HULL, Work
 
-_SMALL = (
+_BEST = (
     "one step a batch at four times the learning rate, which rises and falls, the space group's mean as baseline, no "
     "gradient of the lattice, and energies clipped to [-1, 2] eV/atom in the reward"
 )
@@ -26,6 +26,6 @@ def about(work: Work) -> str:
 
 def about_rl(settings: Settings) -> str:
     """Return how large the reinforcement is beside the paper's, and in what its setting differs."""
-    how = "as in Table S1" if settings.setting == "paper" else f"as in Table S1 but {_SMALL}"
+    how = "as in Table S1" if settings.preset == "paper" else f"as in Table S1 but {_BEST}"
     size = f"{settings.iterations} iterations of {settings.batch_size} crystals (the paper: 100 to 200 of 1,000)"
     return f"RL: {size}, {how}."

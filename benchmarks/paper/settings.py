@@ -3,8 +3,8 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from agents.klppo.config import Preset
 from crystal_env.dataset import cache_folder, data_folder
 from crystal_env.errors import InputError
 from rewards.property import BAND_GAP_MODEL
@@ -26,7 +26,7 @@ class Settings:
         out: Folder for pictures, tables and numbers.
         cache: Folder of what figures share: crystals, energies, trained models. By default in the user's cache.
         base: Base model: a name, or a path such as the paper's checkpoint after ``crystalgen convert``.
-        setting: Preset of reinforcement: ``"paper"`` (Table S1, needs batches of 1,000) or ``"best"``, which learns
+        preset: Preset of `agents.KLPPO`: ``"paper"`` (Table S1, needs batches of 1,000), or ``"best"``, which learns
             from few crystals.
         iterations: Iterations of reinforcement; the paper has 100 to 200.
         batch_size: Crystals in an iteration; the paper has 1,000.
@@ -50,7 +50,7 @@ class Settings:
     out: Path = Path("runs/paper")
     cache: Path | None = None
     base: str = "mp20"
-    setting: Literal["best", "paper"] = "best"
+    preset: Preset = "best"
     iterations: int = 24
     batch_size: int = 250
     sft_samples: int = 1000

@@ -73,7 +73,7 @@ def fig2(work: Work) -> Outcome:
     estimates = {
         "tau (eV/atom)": Estimate(TAU),
         "crystals of a step": Estimate(work.settings.batch_size),
-        "optimiser steps between resampling": Estimate(3 if work.settings.setting == "paper" else 1),
+        "optimiser steps between resampling": Estimate(3 if work.settings.preset == "paper" else 1),
         "mean energy above hull, first steps (eV/atom)": Estimate(float(energy[:few].mean())),
         "mean energy above hull, last steps (eV/atom)": Estimate(float(energy[-few:].mean())),
         "KL from the base model, first steps (nats)": Estimate(float(divergence[:few].mean())),

@@ -274,14 +274,16 @@ class Work:
         name = f"{type(reward).__name__} {_digest(about)}"
         return Cached(reward, path=self.folder / f"{name.replace(' ', '-')}.sqlite", name=name, key="exact")
 
-    def _reinforced(self, kind: str, options: dict[str, Any], small: dict[str, Any]) -> Path:
+    def _reinforced(self, kind: str, options: dict[str, Any], of_best: dict[str, Any]) -> Path:
+        """Return the folder of a training with the settings' preset; some options are those of the preset ``best``."""
         from agents.klppo.run import train
 
-        if self.settings.setting == "best":
-            options |= {**PRESETS["best"], **small}
+        preset = self.settings.preset
         options |= {"iterations": self.settings.iterations, "batch_size": self.settings.batch_size, "samples": 0}
-        run = self._folder_of(kind, options)
-        return self._once(run, lambda: train(TrainConfig(run=run, **self._common(), **options)))
+        options |= of_best if preset == "best" else {}
+        run = self._folder_of(kind, {**PRESETS[preset], **options})
+        config = TrainConfig.from_preset(preset, run=run, **self._common(), **options)
+        return self._once(run, lambda: train(config))
 
     def _common(self) -> dict[str, Any]:
         settings = self.settings

@@ -5,26 +5,11 @@ from typing import Any
 import gymnasium as gym
 
 import crystal_env  # noqa: F401  registers the environments that the tasks are variants of
-from benchmarks.tasks.catalogue import TASKS
+from benchmarks.tasks.catalogue import TASKS, find_task
 from benchmarks.tasks.oracle import Oracle
 from benchmarks.tasks.task import Task
-from crystal_env.errors import InputError
 
 __all__ = ["TASKS", "Oracle", "Task", "env_kwargs", "find_task"]
-
-
-def find_task(name: str) -> Task:
-    """Return the task of an id or a short name, such as ``"CrystalGen-Stability-v1"`` or ``"stability"``.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    for task in TASKS:
-        if name in (task.id, task.name):
-            return task
-    raise InputError(
-        f"task must be one of {[task.name for task in TASKS]} or an id such as {TASKS[0].id}, got {name!r}"
-    )
 
 
 def env_kwargs(task: Task) -> dict[str, Any]:

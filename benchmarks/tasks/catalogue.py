@@ -2,6 +2,7 @@
 
 from benchmarks.tasks.perovskites import METALS
 from benchmarks.tasks.task import Task
+from crystal_env.errors import InputError
 
 SPACE_GROUPS = (1, 2, 6, 15, 38, 71, 119, 131, 143, 159, 187, 194, 204, 216)
 """Two of each crystal system, as in the paper's Fig. 4 (MatterGen, Zeni et al., Nature 639, 624 (2025), Fig. D8)."""
@@ -173,3 +174,17 @@ TASKS = (
         range=(0.0, 20.0),
     ),
 )
+
+
+def find_task(name: str) -> Task:
+    """Return the task of an id or a short name, such as ``"CrystalGen-Stability-v1"`` or ``"stability"``.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    for task in TASKS:
+        if name in (task.id, task.name):
+            return task
+    raise InputError(
+        f"task must be one of {[task.name for task in TASKS]} or an id such as {TASKS[0].id}, got {name!r}"
+    )

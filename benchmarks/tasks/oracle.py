@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.tasks.catalogue import find_task
 from benchmarks.tasks.perovskites import compositions
 from benchmarks.tasks.task import Task
 from crystal_env.crystal import CrystalBatch, as_batch
@@ -53,8 +54,6 @@ class Oracle:
         on_query: Callable[[int], Any] | None = None,
     ) -> None:
         if isinstance(task, str):
-            from benchmarks.tasks import find_task
-
             task = find_task(task)
         self.task, self.budget, self.on_query = task, task.budget if budget is None else budget, on_query
         self.floor = task.floor

@@ -29,9 +29,9 @@ SMALL = {
     "MCMC": {"steps": 3},
     "MaskablePPOMLP": {"num_envs": 4, "n_steps": 16, "batch_size": 32},
     "MaskablePPOCrystalFormer": {"num_envs": 4, "n_steps": 16, "batch_size": 32},
-    "KLPPOPaper": {"iterations": 3, "n_epochs": 2},
+    "KLPPOPaper": {"iterations": 3, "settings": {"n_epochs": 2}},
     "KLPPOBest": {"iterations": 3},
-    "TokenPPO": {"iterations": 3, "n_epochs": 2},
+    "TokenPPO": {"iterations": 3, "settings": {"n_epochs": 2, "ratio": "token"}},
     "LeaveOneOutREINFORCE": {"iterations": 3},
 }
 
