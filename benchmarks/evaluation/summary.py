@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 
 from benchmarks.metrics.by_space_group import rates_by_space_group, weighted_rates
 from benchmarks.metrics.distribution import covered, distribution
+from benchmarks.metrics.intervals import rate
 from benchmarks.metrics.properties import detected_groups
 from benchmarks.metrics.reference import NoveltyReference
 from benchmarks.metrics.relaxation import RelaxedSamples, relaxation_summary
 from benchmarks.metrics.sample import ON_HULL, SampleMetrics
-from benchmarks.metrics.summary import rate, summarise
+from benchmarks.metrics.summary import summarise
 from benchmarks.provenance import file_digest, versions
 from crystal_env.crystal import CrystalBatch
 from rewards import ConvexHull, EnergyAboveHull

@@ -80,7 +80,7 @@ def meet_constraints(samples: Samples, task: Task) -> Samples:
     """Return samples with those as failures that are not of the requested space group or break a task's constraints."""
     requested = samples.requested[samples.rows]
     allowed = samples.merge(keeps(samples.crystals, task), np.full(len(samples.structures), not task.constraints))
-    groups = samples.merge(samples.crystals.G, np.zeros(len(samples.structures), np.int64))
+    groups = samples.space_groups
     reasons = {}
     for position in range(len(samples)):
         if requested[position] > 0 and groups[position] not in (0, requested[position]):

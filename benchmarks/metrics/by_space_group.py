@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.summary import rate
+from benchmarks.metrics.intervals import rate
 from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import mp20_group_counts
 from crystal_env.wyckoff import N_GROUPS

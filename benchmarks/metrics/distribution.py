@@ -34,7 +34,8 @@ def distribution(crystals: CrystalBatch, reference: CrystalBatch) -> dict[str, f
     crystals = crystals[crystals.n_sites() > 0]
     if not len(crystals):
         return {}
-    mine, known = Counter(templates(crystals)), set(templates(reference))
+    mine = Counter(wyckoff_template(crystal) for crystal in crystals)
+    known = {wyckoff_template(crystal) for crystal in reference}
     result = {}
     if len(reference):
         result["jsd_space_groups"] = divergence(crystals.G, reference.G, N_GROUPS + 1)
@@ -72,11 +73,6 @@ def vendi(eigenvalues: NDArray[np.float64]) -> float:
     """Return the Vendi score from the eigenvalues, of sum 1, of a similarity matrix divided by its size."""
     p = eigenvalues[eigenvalues > 1e-12]
     return float(np.exp(-(p * np.log(p)).sum()))
-
-
-def templates(crystals: CrystalBatch) -> list[str]:
-    """Return the Wyckoff templates of crystals (B)."""
-    return [wyckoff_template(crystal) for crystal in crystals]
 
 
 def covered(crystals: CrystalBatch, test: CrystalBatch, known: CrystalBatch) -> dict[str, float]:

@@ -15,6 +15,12 @@ _LEVEL = 0.95
 _Z = 1.959964  # quantile of the normal distribution at 97.5 %
 
 
+def rate(count: int, total: int) -> dict[str, Any]:
+    """Return a rate with its count, its total and Wilson's interval at 95 %, JSON-plain."""
+    count, total = int(count), int(total)
+    return {"count": count, "total": total, "rate": count / max(total, 1), "interval": list(wilson(count, total))}
+
+
 def wilson(count: int, total: int, z: float = _Z) -> tuple[float, float]:
     """Return Wilson's interval of a rate, by default at 95 % (Wilson, J. Am. Stat. Assoc. 22, 209 (1927))."""
     if not total:

@@ -1,9 +1,10 @@
 """Properties of each sample on its own, computed alike for crystals and for structures outside the representation.
 
-This is the one place where the two kinds are told apart. All arrays are (B,), in the order of the samples.
+This is the one place that distinguishes the two kinds. All arrays are (B,), in the order of the samples.
 """
 
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +14,37 @@ from benchmarks.metrics import structures
 from benchmarks.samples.samples import Samples
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.reward import Reward, Scorer
-from rewards import EnergyAboveHull, Validity
+from rewards import Validity
 
 _CHUNK = 64
-_MIN_PARALLEL = 2000  # crystals whose symmetry search is worth starting processes for
+_MIN_PARALLEL = 2000  # crystals whose symmetry search pays for the start of processes
 
 
-def validity(samples: Samples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return who is structurally valid, with no atoms closer than 0.5 Å, and compositionally valid, by SMACT."""
-    terms, others = Validity()(samples.crystals).terms, samples.structures
-    return (
-        samples.merge(terms["structural"] > 0, [structures.structurally_valid(one) for one in others]),
-        samples.merge(terms["compositional"] > 0, [structures.compositionally_valid(one) for one in others]),
+class Properties(NamedTuple):
+    """Properties of B samples; see `benchmarks.metrics.sample.SampleMetrics`."""
+
+    structurally_valid: NDArray[np.bool_]
+    compositionally_valid: NDArray[np.bool_]
+    detected_group: NDArray[np.int64]
+    e_above_hull: NDArray[np.float64]
+
+
+def properties(samples: Samples, energy: Reward | None, n_jobs: int | None = 1) -> Properties:
+    """Return validity, the space group at 0.01 Å and the energy above the hull of samples.
+
+    Args:
+        samples: B samples.
+        energy: see `sample_energies`.
+        n_jobs: processes that search for symmetry, None for one a core.
+    """
+    terms, name = Validity()(samples.crystals).terms, samples.name
+    of_crystals = (
+        terms["structural"] > 0,
+        terms["compositional"] > 0,
+        groups_of_crystals(samples.crystals, name, n_jobs=n_jobs),
+        energies_above_hull(samples.crystals, energy, name),
     )
+    return Properties(*map(samples.merge, of_crystals, structures.properties(samples.structures, energy)))
 
 
 def sample_energies(samples: Samples, energy: Reward | None) -> NDArray[np.float64]:
@@ -36,18 +55,14 @@ def sample_energies(samples: Samples, energy: Reward | None) -> NDArray[np.float
         energy: reward with the term ``e_above_hull``; None gives no energies. Of structures outside the representation
             only an `EnergyAboveHull` gives any.
     """
-    if energy is None:
-        return np.full(len(samples), np.nan)
-    others = np.full(len(samples.structures), np.nan)
-    if isinstance(energy, EnergyAboveHull) and len(others):
-        others = structures.energies_above_hull(samples.structures, energy)
+    others = structures.energies_above_hull(samples.structures, energy)
     return samples.merge(energies_above_hull(samples.crystals, energy, samples.name), others)
 
 
 def detected_groups(samples: Samples, symprec: float = 0.01, n_jobs: int | None = 1) -> NDArray[np.int64]:
     """Return the space groups that the symmetry search finds, 0 where it finds none, as for overlapping atoms."""
     others = [structures.space_group(one, symprec) for one in samples.structures]
-    return samples.merge(_groups_of_crystals(samples.crystals, samples.name, symprec, n_jobs), others)
+    return samples.merge(groups_of_crystals(samples.crystals, samples.name, symprec, n_jobs), others)
 
 
 def fixed_order(samples: Samples | CrystalBatch, energies: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -56,9 +71,12 @@ def fixed_order(samples: Samples | CrystalBatch, energies: NDArray[np.float64]) 
     return np.lexsort((np.array(texts or [""], str)[: len(texts)], energies))  # NaN sorts last
 
 
-def energies_above_hull(crystals: CrystalBatch, energy: Reward, name: str = "crystals") -> NDArray[np.float64]:
+def energies_above_hull(crystals: CrystalBatch, energy: Reward | None, name: str = "crystals") -> NDArray[np.float64]:
     """Return energies above the hull of crystals (B,) in eV/atom, NaN where a crystal could not be scored."""
-    scorer, result = Scorer(energy, floor=0.0), np.full(len(crystals), np.nan)
+    result = np.full(len(crystals), np.nan)
+    if energy is None:
+        return result
+    scorer = Scorer(energy, floor=0.0)
     with tqdm(total=len(crystals), desc=f"{name}: energies", unit="crystal") as bar:
         for start in range(0, len(crystals), _CHUNK):
             scores = scorer(crystals[start : start + _CHUNK])
@@ -69,7 +87,10 @@ def energies_above_hull(crystals: CrystalBatch, energy: Reward, name: str = "cry
     return result
 
 
-def _groups_of_crystals(crystals: CrystalBatch, name: str, symprec: float, n_jobs: int | None) -> NDArray[np.int64]:
+def groups_of_crystals(
+    crystals: CrystalBatch, name: str = "crystals", symprec: float = 0.01, n_jobs: int | None = 1
+) -> NDArray[np.int64]:
+    """Return the space groups (B,) that the symmetry search finds for crystals, 0 where it finds none."""
     from joblib import Parallel, delayed
 
     starts = range(0, len(crystals), _CHUNK)

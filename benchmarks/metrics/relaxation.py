@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.metrics.intervals import rate
 from benchmarks.metrics.properties import fixed_order, sample_energies
 from benchmarks.metrics.sample import ON_HULL, STABLE
 from benchmarks.metrics.structures import passes_screen, space_group
-from benchmarks.metrics.summary import rate
 from benchmarks.samples.samples import Samples
 from crystal_env.crystal import CrystalBatch
 from rewards import EnergyAboveHull, Relaxation
@@ -55,37 +55,29 @@ class RelaxedSamples:
 
 
 def relax_samples(
-    samples: Samples | CrystalBatch,
-    energy: EnergyAboveHull | None = None,
-    steps: int = 50,
-    fmax: float = 0.05,
-    name: str = "crystals",
+    samples: Samples, energy: EnergyAboveHull | None = None, steps: int = 50, fmax: float = 0.05
 ) -> RelaxedSamples:
     """Relax B samples, about a second each, and compare.
 
     Args:
-        samples: samples, or crystals.
+        samples: B samples.
         energy: provides potential and hull, by default CHGNet's.
         steps: maximum number of steps of a sample.
         fmax: convergence in eV/Å.
-        name: of crystals, for the progress bar.
     """
-    if isinstance(samples, CrystalBatch):
-        samples = Samples.from_crystals(samples, name)
     energy = energy or EnergyAboveHull()
     relax = Relaxation(energy.potential, fmax=fmax, steps=steps, symmetry="free")
     after, failures = _relaxed(samples, energy, relax)
     failed = np.array([reason is not None for reason in failures], bool)
     before, energies = sample_energies(samples, energy), sample_energies(after, energy)
     energies[failed] = np.nan
-    old, new = _cells(samples), _cells(after)
+    old, new = samples.to_structures(), after.to_structures()
     pairs = list(zip(old, new, strict=True))
     alike = np.array([same(*pair) for pair in pairs], bool) & ~failed
     moved = np.array([np.nan if failed[row] else rmsd(*pair) for row, pair in enumerate(pairs)], np.float64)
-    others = np.array([space_group(structure, _LOOSE) for structure in samples.structures], np.int64)
-    expected = samples.merge(samples.crystals.G, others)
     found = np.array([space_group(structure, _LOOSE) for structure in new], np.int64)
-    kept = (found == expected) & (found > 0) & ~failed
+    expected = [group or space_group(old[i], _LOOSE) for i, group in enumerate(samples.space_groups.tolist())]
+    kept = (found == np.array(expected, np.int64)) & (found > 0) & ~failed
     forces = _max_forces(samples, energy, relax)
     return RelaxedSamples(after, failures, energies, before - energies, moved, alike, kept, forces)
 
@@ -192,11 +184,6 @@ def _max_forces(samples: Samples, energy: EnergyAboveHull, relax: Relaxation) ->
         forces = relax.force_field().forces([atoms[row] for row in chunk]).forces
         largest[chunk] = [np.linalg.norm(force, axis=1).max() for force in forces]
     return largest
-
-
-def _cells(samples: Samples) -> "list[Structure]":
-    structures = samples.comparable()
-    return structures.to_structures(primitive=True) if isinstance(structures, CrystalBatch) else list(structures)
 
 
 def _objects(values: Sequence[Any]) -> NDArray[np.object_]:

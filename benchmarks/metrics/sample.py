@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.properties import detected_groups, fixed_order, sample_energies, validity
+from benchmarks.metrics.properties import fixed_order, properties
 from benchmarks.samples.samples import Samples
 from crystal_env import CrystalBatch
 from crystal_env.reward import Reward
@@ -71,7 +71,7 @@ class SampleMetrics:
     @property
     def space_group(self) -> NDArray[np.int64]:
         """The space groups (B,): the crystals' own, of other structures the detected ones, 0 if there is none."""
-        return self.samples.merge(self.samples.crystals.G, self.detected_group[~self.samples.represented])
+        return np.where(self.samples.represented, self.samples.space_groups, self.detected_group)
 
     @property
     def space_group_recovered(self) -> NDArray[np.bool_]:
@@ -100,31 +100,17 @@ class SampleMetrics:
 
 
 def evaluate_sample(
-    samples: Samples | CrystalBatch,
-    reference: CrystalBatch,
-    energy: Reward | None,
-    name: str = "crystals",
-    n_jobs: int | None = 1,
+    samples: Samples, reference: CrystalBatch, energy: Reward | None, n_jobs: int | None = 1
 ) -> SampleMetrics:
     """Compute the metrics of samples; one that breaks a tool counts as bad and does not stop the others.
 
     Args:
-        samples: B samples, or B crystals.
+        samples: B samples.
         reference: crystals that are not novel.
         energy: reward with the term ``e_above_hull``; None leaves energies out.
-        name: of crystals, for the progress bars.
         n_jobs: processes that search for symmetry and compare structures, None for one a core.
     """
-    if isinstance(samples, CrystalBatch):
-        samples = Samples.from_crystals(samples, name)
-    structural, compositional = validity(samples)
-    energies, structures = sample_energies(samples, energy), samples.comparable()
-    return SampleMetrics(
-        samples,
-        structural,
-        compositional,
-        detected_groups(samples, n_jobs=n_jobs),
-        energies,
-        structure_labels(structures, samples.name, fixed_order(samples, energies), n_jobs),
-        is_novel(structures, reference, samples.name, n_jobs),
-    )
+    found = properties(samples, energy, n_jobs)
+    order, structures = fixed_order(samples, found.e_above_hull), samples.comparable()
+    label = structure_labels(structures, samples.name, order, n_jobs)
+    return SampleMetrics(samples, *found, label, is_novel(structures, reference, samples.name, n_jobs))

@@ -6,11 +6,12 @@ has atoms, a composition, an energy and a space group all the same.
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.reward import Reward
 from rewards import EnergyAboveHull
 from rewards.matching import compositions
 from rewards.validity import MIN_THICKNESS, MIN_VOLUME, composition_is_valid
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
     from rewards.screen import Screen
 
 _MIN_DISTANCE = 0.5  # Å, as `rewards.Validity`
+
+
+def properties(structures: "Sequence[Structure]", energy: Reward | None) -> tuple[NDArray[Any], ...]:
+    """Return who is structurally valid, who is compositionally valid, space groups at 0.01 Å and energies, each (F,).
+
+    Args:
+        structures: F ordered structures of elements.
+        energy: see `energies_above_hull`.
+    """
+    return (
+        np.array([structurally_valid(structure) for structure in structures], bool),
+        np.array([compositionally_valid(structure) for structure in structures], bool),
+        np.array([space_group(structure) for structure in structures], np.int64),
+        energies_above_hull(structures, energy),
+    )
 
 
 def structurally_valid(structure: "Structure", min_distance: float = _MIN_DISTANCE) -> bool:
@@ -56,10 +72,15 @@ def space_group(structure: "Structure", symprec: float = 0.01) -> int:
         return 0
 
 
-def energies_above_hull(structures: "Sequence[Structure]", energy: EnergyAboveHull) -> NDArray[np.float64]:
-    """Return energies above the hull (F,) in eV/atom, NaN where one fails the screen or has an unknown element."""
-    rows = np.flatnonzero(passes_screen(structures, energy)).tolist()
+def energies_above_hull(structures: "Sequence[Structure]", energy: Reward | None) -> NDArray[np.float64]:
+    """Return energies above the hull (F,) in eV/atom, NaN where one fails the screen or has an unknown element.
+
+    Rewards other than `EnergyAboveHull` are defined in the representation: they give no energies.
+    """
     result = np.full(len(structures), np.nan)
+    if not isinstance(energy, EnergyAboveHull) or not len(structures):
+        return result
+    rows = np.flatnonzero(passes_screen(structures, energy)).tolist()
     if rows:
         atoms = [structures[row].to_ase_atoms(msonable=False) for row in rows]
         counts = compositions([structures[row] for row in rows])

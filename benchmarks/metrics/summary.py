@@ -7,20 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics.distribution import templates
-from benchmarks.metrics.intervals import bootstrap, wilson
+from benchmarks.metrics.intervals import bootstrap, rate
 from benchmarks.metrics.labels import ENERGIES, label
 from benchmarks.metrics.sample import ON_HULL, OUTLIER_DEPTH, STABLE, SampleMetrics
 from benchmarks.samples.samples import Samples
+from crystal_env.symmetry.canonical import wyckoff_template
 from rewards.matching import reduced_formulas
 
 _UNSCORED = 10.0  # eV/atom: energy that a crystal without one counts with, as in the paper's reward
-
-
-def rate(count: int, total: int) -> dict[str, Any]:
-    """Return a rate with its count, its total and Wilson's interval at 95 %, JSON-plain."""
-    count, total = int(count), int(total)
-    return {"count": count, "total": total, "rate": count / max(total, 1), "interval": list(wilson(count, total))}
 
 
 def summarise(metrics: SampleMetrics) -> dict[str, Any]:
@@ -76,7 +70,7 @@ def variety(samples: Samples, space_groups: NDArray[np.int64] | None = None) -> 
     crystals = samples.crystals
     kinds: dict[str, list[Any]] = {
         "formula": reduced_formulas(samples.comparable()),
-        "template": templates(crystals),
+        "template": [wyckoff_template(crystal) for crystal in crystals],
         "space_group": (crystals.G if space_groups is None else space_groups).tolist(),
         "element": crystals.A[crystals.A > 0].tolist(),
     }

@@ -27,6 +27,7 @@ from benchmarks.metrics.labels import label
 from benchmarks.metrics.sample import SampleMetrics, evaluate_sample
 from benchmarks.metrics.summary import summarise
 from benchmarks.model_card.plots import UNITS, distances, draw_chemistry
+from benchmarks.samples.samples import Samples
 from crystal_env import CrystalBatch
 from crystal_env.dataset import data_folder
 from crystal_env.errors import InputError
@@ -80,8 +81,9 @@ def card(
         UNTRAINED: untrained.sample("mp20", size=samples, seed=seed, progress=True),
         VALIDATION: validation[_choice(len(validation), samples, seed)],
     }
+    energy = energy or EnergyAboveHull()
     examined = {
-        name: evaluate_sample(batch, training, energy or EnergyAboveHull(), name) for name, batch in batches.items()
+        name: evaluate_sample(Samples.from_crystals(batch, name), training, energy) for name, batch in batches.items()
     }
     numbers = {
         "config": model.config.to_dict(),

@@ -21,6 +21,7 @@ from benchmarks.metrics.kl import kl_divergence
 from benchmarks.metrics.reference import load_reference
 from benchmarks.metrics.sample import SampleMetrics, evaluate_sample
 from benchmarks.metrics.summary import comparison_table, markdown, summarise
+from benchmarks.samples.samples import Samples
 from crystal_env.crystal import CrystalBatch
 from rewards import EnergyAboveHull
 
@@ -72,7 +73,10 @@ def main(args: Args) -> None:
             drawn = model.sample("mp20", args.size, seed=args.seed, temperature=temperature)
             samples[f"{name}, T = {temperature:g}"] = drawn
     energy = EnergyAboveHull()
-    metrics = {name: evaluate_sample(batch, reference, energy, name, args.n_jobs) for name, batch in samples.items()}
+    metrics = {
+        name: evaluate_sample(Samples.from_crystals(batch, name), reference, energy, args.n_jobs)
+        for name, batch in samples.items()
+    }
     summaries = {name: summarise(sample) for name, sample in metrics.items()}
     for name, (total, error) in divergences.items():
         summaries[name]["kl_divergence"] = {"nats": total, "standard_error": error}

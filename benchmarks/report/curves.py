@@ -134,10 +134,10 @@ def _figure_of_merit(results: Results) -> Figure:
     data = _points(results, dielectric, gap, "gap %{y:.2f} eV, dielectric constant %{x:.1f}")
     right, top = _axis_end(results, dielectric, 5.0), _axis_end(results, gap, 1.0)
     threshold = results.task["threshold"]
-    for merit in sorted({threshold, threshold / 4, threshold / 2, 2 * threshold}):
-        x = np.geomspace(merit / top, right, 60) if merit < top * right else np.zeros(0)
+    for value in sorted({threshold, threshold / 4, threshold / 2, 2 * threshold}):
+        x = np.geomspace(value / top, right, 60) if value < top * right else np.zeros(0)
         if len(x):
-            data.append(_iso(x, merit / x, f"{merit:g} eV", merit == threshold))
+            data.append(_iso(x, value / x, f"{value:g} eV", value == threshold))
     layout = {
         "xaxis": {"title": {"text": "dielectric constant"}, "range": [0, right]},
         "yaxis": {"title": {"text": "band gap (eV)"}, "range": [0, top]},

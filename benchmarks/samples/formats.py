@@ -6,13 +6,17 @@ import io
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.samples.samples import Failure
-from crystal_env.crystal import Crystal
+import numpy as np
+
+from benchmarks.samples.samples import Failure, Samples
+from crystal_env.checks import check_crystal
+from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.errors import InputError
 
 _COLUMNS = ("crystal", "cif", "structure")
@@ -24,7 +28,7 @@ class Raw(NamedTuple):
     """An entry of a file.
 
     Attributes:
-        item: a crystal, ASE atoms, a text, a path, or `Failure`.
+        item: a crystal, a structure, ASE atoms, a text, a path, or `Failure`.
         place: where it stands, such as ``"row 3"`` or the name of a file in a folder.
         requested: the requested space group, 0 where it is not known.
     """
@@ -38,7 +42,8 @@ def raw_entries(path: Path) -> Iterator[Raw]:
     """Yield the entries of a file or folder in order, rows counted from 0.
 
     Args:
-        path: a folder of CIF files; a CIF file of one or more blocks; a CSV file, also gzipped, with a column
+        path: a folder of CIF files, of ``crystalgen sample``, or of a seed of the benchmark; an npz file of crystals or
+            of samples; a CIF file of one or more blocks; a CSV file, also gzipped, with a column
             ``crystal`` (this project's text), ``cif`` or ``structure`` (pymatgen's JSON, a CIF or a POSCAR) and
             optionally ``requested_space_group`` and ``failure``; an extended XYZ file; a database of ASE; or any other
             file that ASE reads.
@@ -47,14 +52,13 @@ def raw_entries(path: Path) -> Iterator[Raw]:
         ValueError: if there is no such file, a folder has no CIF, or a CSV has no column of structures.
     """
     if path.is_dir():
-        files = sorted(path.glob("*.cif"))
-        if not files:
-            raise InputError(f"folder {path} holds no .cif files")
-        return (Raw(file, file.name) for file in files)
+        return _files(path)
     if not path.is_file():
         raise InputError(f"no such file of structures: {path}")
     if ".csv" in path.suffixes:
         return _rows_of_csv(path, _columns(path))
+    if path.suffix == ".npz":
+        return _rows_of_npz(path)
     if path.suffix == ".cif":
         return _blocks(path)
     if path.suffix in (".xyz", ".extxyz"):
@@ -62,6 +66,55 @@ def raw_entries(path: Path) -> Iterator[Raw]:
     if path.suffix == ".db":
         return _rows_of_database(path)
     return _images(path)
+
+
+def raw_items(items: Iterable[Any]) -> Iterator[Raw]:
+    """Yield objects as entries: crystals, structures, atoms or texts, with None for a failed attempt."""
+    requested = items.G.tolist() if isinstance(items, CrystalBatch) else repeat(0)
+    for row, (item, group) in enumerate(zip(items, requested, strict=False)):
+        checked = Failure("the attempt gave nothing") if item is None else _checked(item)
+        yield Raw(checked, f"row {row}", group)
+
+
+def _checked(item: Any) -> Any:
+    """Return an item, of a crystal that breaks the grammar why it is none."""
+    if not isinstance(item, Crystal):
+        return item
+    try:
+        check_crystal(*item.arrays)
+    except (ValueError, IndexError) as error:
+        return Failure(str(error))
+    return item
+
+
+def _files(folder: Path) -> Iterator[Raw]:
+    """Return the entries of the CIF files of a folder, or of what ``crystalgen`` has written into it.
+
+    Raises:
+        ValueError: if it holds neither.
+    """
+    files = sorted(folder.glob("*.cif"))
+    if files:
+        return (Raw(file, file.name) for file in files)
+    written = [folder / name for name in ("crystals.npz", "cif") if (folder / name).exists()]
+    if not written:
+        raise InputError(f"folder {folder} holds no .cif files")
+    return raw_entries(written[0])
+
+
+def _rows_of_npz(path: Path) -> Iterator[Raw]:
+    """Return the crystals of a batch, or the attempts of samples with requested groups and failures."""
+    crystals = CrystalBatch.load(path)  # says what is wrong with another file
+    with np.load(path, allow_pickle=False) as file:
+        is_sample = {"rows", "requested", "failures"} <= set(file.files)
+    return _attempts(Samples.load(path)) if is_sample else raw_items(crystals)
+
+
+def _attempts(samples: Samples) -> Iterator[Raw]:
+    items = {int(row): _checked(item) for row, item in zip(samples.rows, samples, strict=True)}
+    items |= {row: Failure(reason) for row, reason in samples.failures.items()}
+    for row, place in enumerate(samples.places):
+        yield Raw(items.get(row, Failure("the attempt gave nothing")), place, int(samples.requested[row]))
 
 
 def _open(path: Path) -> io.TextIOBase:

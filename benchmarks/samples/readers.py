@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.samples.formats import Raw, raw_entries
+from benchmarks.samples.formats import Raw, raw_entries, raw_items
 from benchmarks.samples.samples import Failure, Item, Outside, Samples
-from crystal_env.checks import check_crystal
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.elements import SYMBOLS
 from crystal_env.errors import InputError
 
 _CHUNK = 64
-_MIN_PARALLEL = 256  # entries, about as many as one process converts while others start
+_MIN_PARALLEL = 256  # structures, about as many as one process converts while others start
 
 
 def read_samples(
@@ -47,54 +45,11 @@ def read_samples(
     """
     if isinstance(source, Samples):
         return source
-    if isinstance(source, CrystalBatch):
-        return _checked(source, name or "crystals", source.G)
-    raw: Iterable[Raw]
     if isinstance(source, str | Path) and not (isinstance(source, str) and "\n" in source):
-        path = _file_of(Path(source))
-        name = name or path.name
-        if path.suffix == ".npz":
-            return _of_npz(path, name)
-        raw = raw_entries(path)
-    else:
-        entries: list[Any] = [source] if isinstance(source, str) else list(source)
-        raw = [
-            Raw(Failure("the attempt gave nothing") if item is None else item, f"row {row}")
-            for row, item in enumerate(entries)
-        ]
-    return _converted(list(raw), name or "crystals", symprec, n_jobs, progress)
-
-
-def _file_of(path: Path) -> Path:
-    """Return the file or folder that holds the crystals of a folder of ``crystalgen sample`` or of the benchmark."""
-    if path.is_dir() and not any(path.glob("*.cif")):
-        return next((path / name for name in ("crystals.npz", "cif") if (path / name).exists()), path)
-    return path
-
-
-def _of_npz(path: Path, name: str) -> Samples:
-    """Read a batch of crystals, or the samples of a benchmark with requested groups and failures."""
-    crystals = CrystalBatch.load(path)  # says what is wrong with another file
-    with np.load(path, allow_pickle=False) as file:
-        is_sample = {"rows", "requested", "failures"} <= set(file.files)
-    return _rejected(Samples.load(path)) if is_sample else _checked(crystals, name, crystals.G)
-
-
-def _checked(crystals: CrystalBatch, name: str, requested: NDArray[Any]) -> Samples:
-    """Take a batch as it is, except for rows that break the grammar."""
-    return _rejected(Samples.from_crystals(crystals, name, requested))
-
-
-def _rejected(samples: Samples) -> Samples:
-    """Return samples without the crystals that break the grammar, which become failures."""
-    reasons = {}
-    for position, sample in enumerate(samples):
-        if isinstance(sample, Crystal):
-            try:
-                check_crystal(*sample.arrays)
-            except (ValueError, IndexError) as error:
-                reasons[position] = str(error)
-    return samples.reject(reasons)
+        path = Path(source)
+        return _converted(list(raw_entries(path)), name or path.name, symprec, n_jobs, progress)
+    entries = [source] if isinstance(source, str) else source
+    return _converted(list(raw_items(entries)), name or "crystals", symprec, n_jobs, progress)
 
 
 def _converted(raw: list[Raw], name: str, symprec: float, n_jobs: int | None, progress: bool) -> Samples:
@@ -103,7 +58,7 @@ def _converted(raw: list[Raw], name: str, symprec: float, n_jobs: int | None, pr
     from tqdm import tqdm
 
     chunks = [[one.item for one in raw[start : start + _CHUNK]] for start in range(0, len(raw), _CHUNK)]
-    serial = n_jobs == 1 or len(raw) < _MIN_PARALLEL
+    serial = n_jobs == 1 or sum(not isinstance(one.item, Failure | Crystal) for one in raw) < _MIN_PARALLEL
     jobs = Parallel(n_jobs=1 if serial else n_jobs or -1, return_as="generator")(
         delayed(_convert)(chunk, symprec) for chunk in chunks
     )

@@ -161,6 +161,13 @@ class Samples:
         """The position (B,) of each sample among the crystals, or among the structures."""
         return np.where(self.represented, np.cumsum(self.represented), np.cumsum(~self.represented)) - 1
 
+    @property
+    def space_groups(self) -> NDArray[np.int64]:
+        """The space groups (B,) of the crystals, 0 for other structures."""
+        groups = np.zeros(len(self), np.int64)
+        groups[self.represented] = self.crystals.G
+        return groups
+
     def merge(self, of_crystals: NDArray[Any], of_structures: NDArray[Any] | Sequence[Any]) -> NDArray[Any]:
         """Return values (B, ...) in the order of the samples, from those of the crystals and of the structures."""
         values = np.empty((len(self), *of_crystals.shape[1:]), of_crystals.dtype)
@@ -171,8 +178,10 @@ class Samples:
 
     def comparable(self) -> Structures:
         """Return the samples (B,) in a form that `rewards.matching` compares."""
-        if not self.structures:
-            return self.crystals
+        return self.to_structures() if self.structures else self.crystals
+
+    def to_structures(self) -> "list[Structure]":
+        """Return the samples (B,) as pymatgen structures, crystals in their primitive cells."""
         cells = iter(self.crystals.to_structures(primitive=True))
         others = iter(self.structures)
         return [next(cells) if crystal else next(others) for crystal in self.represented]

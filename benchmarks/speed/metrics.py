@@ -18,10 +18,9 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from benchmarks.metrics.properties import detected_groups, fixed_order
+from benchmarks.metrics.properties import fixed_order, groups_of_crystals
 from benchmarks.metrics.reference import load_reference
 from benchmarks.metrics.sample import STABLE
-from benchmarks.samples.samples import Samples
 from crystal_env.crystal import CrystalBatch
 from crystal_env.equivalents import equivalents
 from rewards import Validity
@@ -88,7 +87,7 @@ def measure(crystals: CrystalBatch, energies: NDArray[np.float64], known: Crysta
     _ = reference.rows  # has a stage of its own
     stages: dict[str, Callable[[], Any]] = {
         "validity": lambda: _validity(crystals),
-        "symmetry": lambda: detected_groups(Samples.from_crystals(crystals), n_jobs=args.n_jobs),
+        "symmetry": lambda: groups_of_crystals(crystals, f"{len(crystals)} crystals", n_jobs=args.n_jobs),
         "fixed order": lambda: fixed_order(crystals, energies),
         "formulas of the reference": lambda: rows_by_formula(known),
         "uniqueness of the stable": lambda: structure_labels(crystals[stable], n_jobs=args.n_jobs),

@@ -82,7 +82,7 @@ def test_mean_of_groups_gives_each_group_the_same_weight():
     assert value == pytest.approx((2 / 9 + 0) / 2)
 
 
-def test_structures_found_are_different_stable_and_not_in_the_reference():
+def test_structures_found_are_different_stable_and_novel():
     value, details = SCORES["sun_structures_found"](agent(find_task("diversity"), success=np.ones(6)))
     # NaCl and CsCl; RbF is in the reference
     assert (value, details["templates"], details["formulas"]) == (2, 2, 2)

@@ -8,15 +8,19 @@ from benchmarks.metrics.distribution import (
     covered,
     distribution,
     divergence,
-    templates,
     vendi,
 )
 from crystal_env import Crystal, CrystalBatch
+from crystal_env.symmetry.canonical import wyckoff_template
 from crystal_env.symmetry.normaliser import letter_permutations
 from crystal_env.wyckoff import tables
 
 SALT = "225-a-{}-0-0-0-b-{}-1/2-1/2-1/2-X-{}-{}-{}-90-90-90"
 CSCL = "221-a-{}-0-0-0-b-{}-1/2-1/2-1/2-X-{}-{}-{}-90-90-90"
+
+
+def templates(batch):
+    return [wyckoff_template(crystal) for crystal in batch]
 
 
 def crystals(*made):

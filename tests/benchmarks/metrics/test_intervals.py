@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_1samp
 
-from benchmarks.metrics.intervals import bootstrap, interval_name, over_seeds, t_interval, wilson
+from benchmarks.metrics.intervals import bootstrap, interval_name, over_seeds, rate, t_interval, wilson
 
 RNG = np.random.default_rng(0)
 NORMAL = (lambda shape: RNG.normal(0.2, 0.03, shape), 0.2)
@@ -61,3 +61,10 @@ def test_bootstrap_of_a_mean_is_about_that_of_the_normal_law():
     assert (low, high) == pytest.approx((values.mean() - error, values.mean() + error), abs=0.15 * error)
     assert bootstrap(values) == (low, high)
     assert bootstrap(values[:0]) is None
+
+
+def test_a_rate_has_wilsons_interval():
+    expected = binomtest(3, 40).proportion_ci(method="wilson")
+    found = rate(3, 40)
+    assert (found["count"], found["total"], found["rate"]) == (3, 40, 0.075)
+    assert found["interval"] == pytest.approx([expected.low, expected.high], abs=1e-6)

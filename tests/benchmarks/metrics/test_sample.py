@@ -49,7 +49,7 @@ def same(one, other):
 
 def test_sun_is_that_of_the_plain_double_loop(sample):
     reference, crystals = sample[:20], sample[15:]
-    summary = summarise(evaluate_sample(crystals, reference, energy))
+    summary = summarise(evaluate_sample(Samples.from_crystals(crystals), reference, energy))
     energies = energy(crystals).terms["e_above_hull"]
     order = sorted(np.flatnonzero(energies <= 0.1), key=lambda row: (energies[row], str(crystals[int(row)])))
     structures = crystals.to_structures(primitive=True)
@@ -68,9 +68,9 @@ def test_sun_is_that_of_the_plain_double_loop(sample):
 
 
 def test_the_order_in_which_crystals_are_listed_does_not_matter(sample):
-    one = summarise(evaluate_sample(sample, sample[:9], energy))
+    one = summarise(evaluate_sample(Samples.from_crystals(sample), sample[:9], energy))
     shuffled = sample[np.random.default_rng(1).permutation(len(sample))]
-    other = summarise(evaluate_sample(shuffled, sample[:9], energy))
+    other = summarise(evaluate_sample(Samples.from_crystals(shuffled), sample[:9], energy))
     assert one["rates"] == other["rates"]
     assert one["variety"] == pytest.approx(other["variety"])
 
@@ -101,20 +101,20 @@ def test_a_crystal_whose_energy_is_no_number_is_not_stable(failures):
     def broken(crystals):
         return RewardResult(np.zeros(2), {"e_above_hull": np.array([0.0, np.nan])}, np.array(failures, object))
 
-    metrics = evaluate_sample(crystals, crystals[:0], broken)
+    metrics = evaluate_sample(Samples.from_crystals(crystals), crystals[:0], broken)
     assert metrics.stable().tolist() == metrics.sun().tolist() == [True, False]
     assert np.isnan(metrics.e_above_hull[1])
     assert summarise(metrics)["rates"]["stable_0.1"]["count"] == 1
 
 
 def test_without_a_reward_there_are_no_energies(sample):
-    metrics = evaluate_sample(sample[:3], sample[:0], None)
+    metrics = evaluate_sample(Samples.from_crystals(sample[:3]), sample[:0], None)
     assert np.isnan(metrics.e_above_hull).all()
     assert not metrics.stable().any()
 
 
 def test_joined_metrics_keep_the_structures_of_each_sample_apart(sample):
-    one = evaluate_sample(sample[:20], sample[:0], energy)
+    one = evaluate_sample(Samples.from_crystals(sample[:20]), sample[:0], energy)
     joined = SampleMetrics.concatenate([one, one])
     assert joined.samples.n_attempts == 40
     assert joined.label.tolist() == [*one.label, *(one.label + 20)]
@@ -132,6 +132,10 @@ def test_rock_salt_has_every_flag():
 
 def batch(*crystals):
     return CrystalBatch.from_crystals(crystals)
+
+
+def samples_of(*crystals):
+    return Samples.from_crystals(batch(*crystals))
 
 
 def by_group(crystals):
@@ -157,20 +161,20 @@ def test_novel_is_what_the_reference_has_in_no_setting():
 def test_replayed_crystals_are_not_novel_and_once_unique(data_folder):
     known = CrystalBatch.from_structures(list(read_structures(data_folder / "mp20_val.csv.gz"))[:20])
     replayed = CrystalBatch.concatenate([known, known[:5]])
-    rates = summarise(evaluate_sample(replayed, known, by_group))["rates"]
+    rates = summarise(evaluate_sample(Samples.from_crystals(replayed), known, by_group))["rates"]
     counts = {name: entry["count"] for name, entry in rates.items()}
     assert (counts["novel"], counts["unique"], counts["space_group_recovered"], counts["sun_0.1"]) == (0, 20, 25, 0)
 
 
 @pytest.mark.filterwarnings("ignore:the reward failed")
 def test_a_crystal_that_breaks_a_tool_stops_no_other():
-    metrics = evaluate_sample(batch(ROCK_SALT, IN_P1, OVERLAPPING, PEROVSKITE), CrystalBatch.empty(), by_group)
+    metrics = evaluate_sample(samples_of(ROCK_SALT, IN_P1, OVERLAPPING, PEROVSKITE), CrystalBatch.empty(), by_group)
     assert metrics.space_group_recovered.tolist() == [True, False, False, True]
     np.testing.assert_array_equal(metrics.e_above_hull, [2.25, np.nan, np.nan, 2.21])
 
 
 def test_rock_salt_is_on_the_hull():
-    energies = evaluate_sample(batch(ROCK_SALT, OVERLAPPING), CrystalBatch.empty(), EnergyAboveHull()).e_above_hull
+    energies = evaluate_sample(samples_of(ROCK_SALT, OVERLAPPING), CrystalBatch.empty(), EnergyAboveHull()).e_above_hull
     assert energies[0] == pytest.approx(0.0, abs=0.02)
     assert np.isnan(energies[1])
 

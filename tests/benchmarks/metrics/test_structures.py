@@ -5,7 +5,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from benchmarks import evaluate
-from benchmarks.metrics.properties import detected_groups, sample_energies, validity
+from benchmarks.metrics.properties import properties, sample_energies
 from benchmarks.metrics.sample import evaluate_sample
 from benchmarks.metrics.structures import energies_above_hull, space_group, structurally_valid, text_of
 from benchmarks.samples.samples import Outside, Samples
@@ -38,11 +38,11 @@ def outside(structures):
 def test_properties_are_those_of_the_crystals(supercells):
     energy, samples = EnergyAboveHull(), outside(supercells)
     terms = Validity()(CRYSTALS).terms
-    structural, compositional = validity(samples)
-    assert structural.tolist() == (terms["structural"] > 0).tolist()
-    assert compositional.tolist() == (terms["compositional"] > 0).tolist()
-    assert detected_groups(samples).tolist()[:3] == [225, 221, 225]
-    scores, energies = energy(CRYSTALS), sample_energies(samples, energy)
+    found = properties(samples, energy)
+    assert found.structurally_valid.tolist() == (terms["structural"] > 0).tolist()
+    assert found.compositionally_valid.tolist() == (terms["compositional"] > 0).tolist()
+    assert found.detected_group.tolist()[:3] == [225, 221, 225]
+    scores, energies = energy(CRYSTALS), found.e_above_hull
     assert np.isfinite(energies).tolist() == scores.scored.tolist() == [True, True, True, False, False]
     np.testing.assert_allclose(energies[:3], scores.terms["e_above_hull"][:3], atol=1e-4)
 
@@ -70,7 +70,7 @@ def test_an_energy_too_deep_to_accept_is_none(supercells):
 def test_without_a_potential_there_is_no_energy(supercells):
     assert np.isnan(sample_energies(outside(supercells[:1]), lambda crystals: np.zeros(len(crystals)))).all()
     assert np.isnan(sample_energies(outside(supercells[:1]), None)).all()
-    assert validity(outside([]))[0].shape == (0,)
+    assert [values.shape for values in properties(outside([]), None)] == [(0,)] * 4
 
 
 def test_hopeless_cells_are_refused_at_once():
