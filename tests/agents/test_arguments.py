@@ -5,7 +5,16 @@ from functools import partial
 import numpy as np
 import pytest
 
-from agents import CrystalFormer, CrystalFormerConfig, MCMCConfig, SampleConfig, best_of_n
+from agents import (
+    CrystalFormer,
+    CrystalFormerConfig,
+    DPOConfig,
+    FinetuneConfig,
+    MCMCConfig,
+    PretrainConfig,
+    SampleConfig,
+    best_of_n,
+)
 from agents.arguments import check_choice, check_integer, check_number, check_positive
 
 MODEL = CrystalFormer(CrystalFormerConfig(n_layers=1, n_heads=1, key_size=4, model_size=4, embed_size=4))
@@ -18,6 +27,13 @@ NOT_NUMBERS = (np.nan, np.inf, "1", True, None)
 def ones(crystals):
     return np.ones(len(crystals))
 
+
+LOOP = {
+    **dict.fromkeys(("samples", "sample_batch_size", "epochs", "batch_size", "patience", "max_tokens"), NOT_COUNTS),
+    **dict.fromkeys(("learning_rate", "max_grad_norm", "checkpoint_minutes"), (*NOT_NUMBERS, 0, -1)),
+    "validation_fraction": (*NOT_NUMBERS, -0.1, 1), "floor": NOT_NUMBERS, "seed": (-1, 0.5, True), "bins": (-24, 25),
+    "likelihood": ("other", None, 1), "space_group": (0, 231, "agent"), "constraints": ({"elemnts": ["Na"]}, [1]),
+}  # fmt: skip
 
 CALLS = {
     "sample": (partial(MODEL.sample, size=2), {
@@ -44,6 +60,15 @@ CALLS = {
         **dict.fromkeys(("size", "best_of"), NOT_COUNTS), "seed": (-1, 0.5, True), "bins": (-24, 25),
         "temperature": (*NOT_NUMBERS, -1), "top_p": (*NOT_NUMBERS, 0, 1.1), "floor": NOT_NUMBERS,
         "space_group": (0, 231, "agent"), "constraints": ({"elemnts": ["Na"]}, None),
+    }),
+    "FinetuneConfig": (partial(FinetuneConfig, "run"), LOOP | {"rounds": NOT_COUNTS}),
+    "DPOConfig": (partial(DPOConfig, "run"), LOOP | {"beta": (*NOT_NUMBERS, 0), "margin": (*NOT_NUMBERS, -1)}),
+    "PretrainConfig": (partial(PretrainConfig, "data", "run"), {
+        **dict.fromkeys(("epochs", "batch_size", "max_tokens", "validate_every"), NOT_COUNTS),
+        **dict.fromkeys(("warmup", "seed"), (-1, 0.5, True)),
+        **dict.fromkeys(("learning_rate", "max_grad_norm", "checkpoint_minutes"), (*NOT_NUMBERS, 0, -1)),
+        "weight_decay": (*NOT_NUMBERS, -1), "betas": ((0.9, 1.0), (0.9,), 0.9, (0.9, "1")),
+        **dict.fromkeys(("schedule", "likelihood", "precision"), ("other", None, 1)),
     }),
 }  # fmt: skip
 CASES = [
