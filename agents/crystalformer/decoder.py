@@ -1,4 +1,4 @@
-"""Unfinished crystals beside what the network has seen of them: the state machine, and a key/value cache."""
+"""Unfinished crystals in the network: the state machine, and a key/value cache."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -29,8 +29,8 @@ class Decoder:
 
     Attributes:
         states: the crystals.
-        hidden (B, D): the network's state at the last token of every crystal, 0 where there is none yet.
-        output (B, O): what it says about the next decision.
+        hidden (B, D): normalised residual stream at the last token of every crystal, 0 where there is none yet.
+        output (B, O): the network's output for the next decision.
     """
 
     def __init__(self, model: Network, vocabulary: Vocabulary, grammar: Grammar, groups: _Rows) -> None:
@@ -47,14 +47,14 @@ class Decoder:
         self.states.reset(rows, grammar, groups)
         self._length[rows] = 0
         self.hidden[rows] = 0
-        self._say_first(rows)
+        self._set_first_letters(rows)
 
-    def step(self, rows: _Rows, tokens: NDArray[np.int64], units: NDArray[np.float64] | None = None) -> None:
+    def step(self, rows: _Rows, tokens: NDArray[np.int64], values: NDArray[np.float64] | None = None) -> None:
         """Take one allowed decision in each of ``rows`` (n,), as `CrystalStates.step`, and all that it forces."""
-        fed = [self._decide(rows, tokens, units)]
+        fed = [self._decide(rows, tokens, values)]
         while len(rows := self._forced(rows)):
             only = self.states.masks[rows].argmax(1)
-            fed.append(self._decide(rows, only, None if units is None else np.zeros(len(rows))))
+            fed.append(self._decide(rows, only, None if values is None else np.zeros(len(rows))))
         self._feed(*(np.concatenate(parts) for parts in zip(*fed, strict=True)))
 
     def replay(self, rows: _Rows, written: NDArray[Any], phase: NDArray[np.int64] | None = None) -> None:
@@ -92,15 +92,15 @@ class Decoder:
         return rows[self.states.masks[rows].sum(1) == 1]
 
     def _decide(
-        self, rows: _Rows, tokens: NDArray[np.int64], units: NDArray[np.float64] | None
+        self, rows: _Rows, tokens: NDArray[np.int64], values: NDArray[np.float64] | None
     ) -> tuple[NDArray[Any], ...]:
         """Advance the state machine; return row, position, symbol and coordinate (N,) of the new tokens."""
         site, first = self.states.site[rows], _KIND[self.states.phase[rows]]
         is_lattice, is_group = self.states.phase[rows] >= Phase.A, self.states.phase[rows] == Phase.SPACE_GROUP
-        if not self.states.step(rows, tokens, units).all():
+        if not self.states.step(rows, tokens, values).all():
             raise InputError("tokens must be allowed in every row")
         if is_group.any():
-            self._say_first(rows[is_group])
+            self._set_first_letters(rows[is_group])
         end = np.where(self.states.phase[rows] == Phase.LETTER, 5, _KIND[self.states.phase[rows]])
         feeds = ~(is_lattice | is_group)
         which, kind = np.nonzero((np.arange(5) >= first[:, None]) & (np.arange(5) < end[:, None]) & feeds[:, None])
@@ -131,7 +131,7 @@ class Decoder:
         self.hidden[row_[is_last]] = hidden[is_last]
         self.output[row_[is_last]] = self.model.read(hidden[is_last])
 
-    def _say_first(self, rows: _Rows) -> None:
+    def _set_first_letters(self, rows: _Rows) -> None:
         """Set the output of crystals without a token, which describes the first letter."""
         index, groups = (torch.from_numpy(array).to(self.model.device) for array in (rows, self.states.G[rows]))
         self.output[index, :N_LETTERS] = self.model.first_letters(groups)
@@ -146,7 +146,7 @@ def token_position(states: CrystalStates) -> _Rows:
 def walk(
     states: CrystalStates, rows: _Rows, written: NDArray[Any], phase: NDArray[np.int64] | None = None
 ) -> Iterator[tuple[_Rows, NDArray[np.int64], NDArray[np.float64] | None]]:
-    """Yield rows, ids and units of the decisions that lead to what observations show, each to be taken at once.
+    """Yield rows, ids and normalised values of the decisions that observations show, each to be taken at once.
 
     Args:
         states: the crystals.
@@ -154,8 +154,8 @@ def walk(
         written: (n, T) the decisions as `CrystalStates.observations` shows them, 0 after the last.
         phase: (n,) where they lead to, which with densities tells a number 0 from the end.
     """
-    goes_on = np.logical_or.accumulate(written[:, ::-1] != 0, axis=1)[:, ::-1]
-    for column, more in zip(written.T, goes_on.T, strict=True):
+    continues = np.logical_or.accumulate(written[:, ::-1] != 0, axis=1)[:, ::-1]
+    for column, more in zip(written.T, continues.T, strict=True):
         at = more if phase is None else more | (states.phase[rows] != phase)
         if not at.any():
             return

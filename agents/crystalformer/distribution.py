@@ -1,4 +1,4 @@
-"""From the network's numbers to a distribution of crystals: one set of rules, for drawing and for scoring."""
+"""From the network's outputs to a distribution of crystals: one set of rules, for sampling and for scoring."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS, tables
 
 @dataclass(frozen=True)
 class Distribution:
-    """What, beside the network, says how crystals are drawn.
+    """All that beside the network defines the distribution of crystals.
 
     Attributes:
         grammar: which letters and elements are allowed.
         temperature: divides logits and concentrations, and multiplies the variances of the lattice; 0 takes the most
             likely letter, element and component every time, and its centre.
-        top_p: letters, elements and components are drawn from the most likely ones that together have this
-            probability, the temperature left aside.
+        top_p: letters, elements and components are sampled from the most likely ones that together have this
+            probability at temperature 1.
         bins: numeric bins, a multiple of 24; 0 for densities.
 
     Raises:
@@ -61,15 +61,15 @@ class Distribution:
     def coordinate(self, output: Tensor) -> VonMises:
         """Read the mixtures of coordinates from outputs (..., 3K)."""
         logits, locations, concentrations = output.chunk(3, dim=-1)
-        concentrations = F.softplus(concentrations) / max(self.temperature, _COLDEST)
+        concentrations = F.softplus(concentrations) / max(self.temperature, _MIN_TEMPERATURE)
         return VonMises(self.log_probs(logits), locations, concentrations)
 
     def lattice(self, output: Tensor) -> LatticeMixture:
         """Read the mixtures of lattices from outputs (..., 13K)."""
         K = output.shape[-1] // 13
-        logits, means, widths = output.split([K, 6 * K, 6 * K], dim=-1)
-        widths = (F.softplus(widths) + LEAST_WIDTH) * max(self.temperature, _COLDEST) ** 0.5
-        return LatticeMixture(self.log_probs(logits), means.unflatten(-1, (K, 6)), widths.unflatten(-1, (K, 6)))
+        logits, means, scales = output.split([K, 6 * K, 6 * K], dim=-1)
+        scales = (F.softplus(scales) + MIN_SCALE) * max(self.temperature, _MIN_TEMPERATURE) ** 0.5
+        return LatticeMixture(self.log_probs(logits), means.unflatten(-1, (K, 6)), scales.unflatten(-1, (K, 6)))
 
 
 def check_distribution(temperature: Any, top_p: Any, bins: Any) -> None:
@@ -79,10 +79,10 @@ def check_distribution(temperature: Any, top_p: Any, bins: Any) -> None:
     Vocabulary(bins)  # checks the bins
 
 
-LEAST_WIDTH = 1e-3
-"""Least standard deviation of a lattice parameter, in Å per cube root of the number of atoms or in radians."""
+MIN_SCALE = 1e-3
+"""Smallest standard deviation of a lattice parameter, in Å per cube root of the number of atoms or in radians."""
 
-_COLDEST = 1e-9  # temperature below which numbers are as good as certain
+_MIN_TEMPERATURE = 1e-9  # temperature below which numbers are as good as certain
 
 
 def compile_constraints(groups: NDArray[np.int64], options: Mapping[str, Any]) -> Grammar:

@@ -1,8 +1,8 @@
-"""The densities of numbers: mixtures of von Mises functions for coordinates, of Gaussians for the lattice.
+"""The densities of numbers: mixtures of von Mises distributions for coordinates, of Gaussians for the lattice.
 
 A coordinate x in [0, 1) is an angle 2 pi (x - 1/2); the lattice is six numbers, lengths in Å per cube root of the
-number of atoms and angles in radians. Where a number is limited, each component is a truncated Gaussian, so that a
-component drawn by its weight and then its numbers have exactly the density that is scored.
+number of atoms and angles in radians. Where a number is bounded, each component is a truncated Gaussian, so that a
+component sampled by its weight and then its numbers have exactly the density that is scored.
 """
 
 from functools import lru_cache
@@ -21,7 +21,7 @@ _LOG_TWO_PI = 1.8378770664093453
 
 
 class VonMises(NamedTuple):
-    """Mixtures of K von Mises functions: log weights, locations and concentrations (..., K)."""
+    """Mixtures of K von Mises distributions: log weights, locations and concentrations (..., K)."""
 
     log_weights: Tensor
     locations: Tensor
@@ -46,16 +46,16 @@ class VonMises(NamedTuple):
 
 
 class LatticeMixture(NamedTuple):
-    """Mixtures of K Gaussians: log weights (..., K), means and widths (..., K, 6)."""
+    """Mixtures of K Gaussians: log weights (..., K), means and standard deviations (..., K, 6)."""
 
     log_weights: Tensor
     means: Tensor
-    widths: Tensor
+    scales: Tensor
 
     def components(self, L: Tensor) -> Tensor:
         """Return the log densities (..., K, 6) of lattices (..., 6), not truncated."""
-        z = (L[..., None, :] - self.means) / self.widths
-        return -0.5 * z.square() - self.widths.log() - 0.5 * _LOG_TWO_PI
+        z = (L[..., None, :] - self.means) / self.scales
+        return -0.5 * z.square() - self.scales.log() - 0.5 * _LOG_TWO_PI
 
     def log_density(self, L: Tensor, free: Tensor) -> Tensor:
         """Return the joint log densities (...) of the free parameters (..., 6) of lattices (..., 6).
@@ -63,9 +63,9 @@ class LatticeMixture(NamedTuple):
         Each number is limited to `lattice_bounds`; outside them the density is 0.
         """
         bounds = lattice_bounds(L)
-        low, high = ((bounds[..., None, :, i] - self.means) / self.widths for i in range(2))
+        low, high = ((bounds[..., None, :, i] - self.means) / self.scales for i in range(2))
         density = (self.components(L) - log_normal_mass(low, high)).masked_fill(~free[..., None, :], 0.0)
-        slack = 16 * torch.finfo(L.dtype).eps * bounds[..., 1]  # a number drawn next to a bound may be rounded past it
+        slack = 16 * torch.finfo(L.dtype).eps * bounds[..., 1]  # a sample next to a bound may be rounded past it
         inside = ((bounds[..., 0] - slack <= L) & (bounds[..., 1] + slack >= L)) | ~free
         joint = torch.logsumexp(self.log_weights + density.sum(-1), dim=-1)
         return joint.masked_fill(~inside.all(-1), -torch.inf)
@@ -81,7 +81,7 @@ class LatticeMixture(NamedTuple):
             allowed: (..., n) bins that may be chosen, by default all.
         """
         values = bin_values(parameter, n).to(self.means)
-        z = (values - self.means[..., parameter, None]) / self.widths[..., parameter, None]
+        z = (values - self.means[..., parameter, None]) / self.scales[..., parameter, None]
         exponent = -0.5 * z.square() + (values.log() if parameter < 3 else 0.0)
         if allowed is not None:
             exponent = exponent.masked_fill(~allowed[..., None, :], -torch.inf)

@@ -1,4 +1,4 @@
-"""CrystalFormer as its users see it: loaded, saved, scoring crystals and drawing them."""
+"""CrystalFormer as its users see it: loading, saving, sampling and scoring."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 from agents.crystalformer import checkpoint
 from agents.crystalformer.distribution import Distribution, compile_constraints, sample_groups
-from agents.crystalformer.kv_cache import is_narrow
+from agents.crystalformer.kv_cache import shares_values
 from agents.crystalformer.likelihood import Likelihood, LogProb, check_crystals, log_prob
 from agents.crystalformer.network import Network
 from agents.crystalformer.random_streams import RandomStreams, Seed
@@ -24,7 +24,7 @@ _TOKENS = 5 * N_SLOTS  # of the longest crystal
 
 
 class CrystalFormer(Network):
-    """The network with what it is for.
+    """The network with loading, saving, sampling and scoring.
 
     Args:
         config: the sizes, by default those of the paper (Table S1).
@@ -73,10 +73,10 @@ class CrystalFormer(Network):
     ) -> LogProb:
         """Return the log-likelihood of crystals, given their space groups.
 
-        Exact are the densities that `sample` draws from with the same arguments: of the free coordinates (per unit of
+        Exact are the densities that `sample` uses with the same arguments: of the free coordinates (per unit of
         a fractional coordinate) and of the free lattice parameters together (lengths per cube root of the atoms in the
-        conventional cell, in Å, and angles in radians, cut off at the environment's bounds). What cannot be drawn has
-        -inf. A gradient reaches the parameters unless it is switched off.
+        conventional cell, in Å, and angles in radians, truncated at the environment's bounds). What cannot be sampled
+        has -inf. A gradient reaches the parameters unless it is switched off.
 
         Args:
             crystals: B crystals.
@@ -115,16 +115,16 @@ class CrystalFormer(Network):
         progress: bool = False,
         **constraints: Unpack[ConstraintOptions],
     ) -> CrystalBatch:
-        """Draw crystals.
+        """Sample crystals.
 
         Args:
-            space_groups: of the crystals, one each; or, where ``size`` is given, what to draw them from: a number, a
+            space_groups: of the crystals, one each; or, where ``size`` is given, what to sample them from: a number, a
                 list of numbers, 230 weights, or ``"mp20"``, their frequencies in MP-20.
             size: number of crystals.
             seed: an integer, a generator, which is advanced by the same amount whatever is sampled, or None for other
                 crystals each time. Nothing else is random: a crystal depends on the seed and on its index alone, so
                 that the first of many are those of a few.
-            bins: numbers are drawn from that many bins, as on the discrete environment; 0 for continuous ones.
+            bins: numbers are sampled from that many bins, as on the discrete environment; 0 for continuous ones.
             temperature: divides logits and concentrations, and multiplies the variances of the lattice; 0 takes the
                 most likely letter, element and component every time, and its centre.
             top_p: letters, elements and components come from the most likely ones that together have this probability
@@ -132,7 +132,7 @@ class CrystalFormer(Network):
             batch_size: crystals of a pass of the network, by default 128 to 512 on a CPU, and what fits into half of a
                 GPU. It changes the last digits of a crystal's numbers at most.
             progress: show a bar with the time left.
-            constraints: what the crystals must be like, as for the environment: ``elements``, ``required_elements``,
+            constraints: constraints of the crystals, as for the environment: ``elements``, ``required_elements``,
                 ``formula``, ``max_sites``, ``max_atoms``, ``site_elements``, ``tied_sites``, ``wyckoff_letters``,
                 ``exclude_radioactive``.
 
@@ -149,7 +149,7 @@ class CrystalFormer(Network):
         """Return how many crystals to sample together: what a CPU's cache or half of a GPU's free memory holds."""
         c, size = self.config, self.head.weight.element_size()
         inner = c.n_heads * c.key_size
-        token = size * c.n_layers * (inner + (c.model_size if is_narrow(c) else inner))
+        token = size * c.n_layers * (inner + (c.model_size if shares_values(c) else inner))
         if self.device.type != "cuda":
             return max(_MIN_BATCH, min(_MAX_BATCH_CPU, _BYTES_CPU // token))
         return max(_MIN_BATCH, min(_MAX_BATCH_CUDA, torch.cuda.mem_get_info(self.device)[0] // (2 * _TOKENS * token)))

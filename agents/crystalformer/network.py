@@ -13,24 +13,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agents.crystalformer.config import N_SPECIES, CrystalFormerConfig
-from agents.crystalformer.kv_cache import KeyValueCache, NewTokens, Places, is_narrow
+from agents.crystalformer.kv_cache import CacheIndices, KeyValueCache, NewTokens, shares_values
 from agents.crystalformer.tokens import Tokens
 from crystal_env.wyckoff import N_GROUPS, N_LETTERS, N_SLOTS, tables
 
 MAX_TOKENS = 5 * N_SLOTS + 1
 _FOURIER_PHASES = 2  # sine and cosine
 _ROTARY_BASE = 10_000
-_SPREAD = 0.02  # standard deviation of new weights
+_INITIAL_SCALE = 0.02  # standard deviation of new weights
 
 
 class Outputs(NamedTuple):
-    """What the network says about the decisions of B crystals in n slots, raw numbers without masks.
+    """Raw outputs of the network at the decisions of B crystals in n slots, without masks.
 
     Attributes:
         letters (B, n, 28): logits of the letter of each slot.
         elements (B, n, 119): logits of its element, 0 = pad.
         coordinates (B, n - 1, 3, 3 Kx): von Mises mixtures of its coordinates: logits, locations, concentrations.
-        lattice (B, n, 13 Kl): Gaussian mixture of the lattice, should the slot be the pad: logits, means, widths.
+        lattice (B, n, 13 Kl): Gaussian mixture of the lattice, if the slot is the pad: logits, means, scales.
     """
 
     letters: Tensor
@@ -40,7 +40,7 @@ class Outputs(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions, whose heads are not tied to the model size."""
+    """Causal self-attention with rotary positions; the size of a head is independent of the model size."""
 
     def __init__(self, config: CrystalFormerConfig) -> None:
         super().__init__()
@@ -50,47 +50,50 @@ class Attention(nn.Module):
         self.out = nn.Linear(inner, config.model_size)
 
     def forward(self, x: Tensor, rotary: Tensor) -> Tensor:
-        """Let tokens (B, T, D) look at themselves and at those before; ``rotary`` is (2, T, K)."""
+        """Let tokens (B, T, D) attend to themselves and to those before; ``rotary`` is (2, T, K)."""
         B, T, _ = x.shape
         q, k, v = self.qkv(x).view(B, T, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)  # (B, H, T, K) each
         q, k = rotate(q, rotary), rotate(k, rotary)
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
-        return self.out(y.transpose(1, 2).reshape(B, T, -1))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)  # (B, H, T, K)
+        return self.out(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, H K) -> (B, T, D)
 
-    def extend(self, x: Tensor, keys: Tensor, values: Tensor, output: tuple[Tensor, Tensor], places: Places) -> Tensor:
-        """Let new tokens (N, D) look at the cached ones, and write what later ones see into the cache.
+    def extend(
+        self, x: Tensor, keys: Tensor, values: Tensor, output: tuple[Tensor, Tensor], indices: CacheIndices
+    ) -> Tensor:
+        """Write new tokens (N, D) into the cache, and let them attend to themselves and to those before.
 
         Args:
             x: (N, D) inputs, tokens of all rows in one list.
             keys: (B, H, S, K).
             values: (B, H, S, K), or (B, S, D): see `KeyValueCache`.
             output: weight and bias, likewise.
-            places: where the tokens are.
+            indices: where the tokens are in the cache.
         """
-        is_narrow = values.dim() == 3
-        B, _, T, S = places.mask.shape
-        projected = F.linear(x, *self._without_values()) if is_narrow else self.qkv(x)
+        is_shared = values.dim() == 3
+        B, _, T, S = indices.mask.shape
+        projected = F.linear(x, *self._queries_and_keys()) if is_shared else self.qkv(x)
         q, k, *v = projected.view(len(x), -1, self.n_heads, keys.shape[-1]).unbind(1)  # (N, H, K) each
-        keys.view(-1, keys.shape[-1]).index_copy_(0, places.in_keys, rotate(k, places.rotary).flatten(0, 1))
-        if is_narrow:
-            values.view(-1, values.shape[-1]).index_copy_(0, places.in_stream, x)
+        keys.view(-1, keys.shape[-1]).index_copy_(0, indices.keys, rotate(k, indices.rotary).flatten(0, 1))
+        if is_shared:
+            values.view(-1, values.shape[-1]).index_copy_(0, indices.shared_values, x)
         else:
-            values.view(-1, values.shape[-1]).index_copy_(0, places.in_keys, v[0].flatten(0, 1))
+            values.view(-1, values.shape[-1]).index_copy_(0, indices.keys, v[0].flatten(0, 1))
         queries = q.new_zeros(B * self.n_heads * T, keys.shape[-1])
-        queries.index_copy_(0, places.in_queries, rotate(q, places.rotary).flatten(0, 1) * keys.shape[-1] ** -0.5)
+        queries.index_copy_(0, indices.queries, rotate(q, indices.rotary).flatten(0, 1) * keys.shape[-1] ** -0.5)
         scores = queries.view(B, self.n_heads, T, -1) @ keys[:B, :, :S].transpose(-1, -2)  # (B, H, T, S)
-        weights = scores.add_(places.mask).softmax(-1)
-        y = weights.flatten(1, 2) @ values[:B, :S] if is_narrow else weights @ values[:B, :, :S]
-        y = y.reshape(B * self.n_heads * T, -1)[places.in_queries].view(len(x), -1)
+        weights = scores.add_(indices.mask).softmax(-1)
+        # values shared by the heads are (B, S, D), so that y is (B, H T, D), others (B, H, S, K): y is (B, H, T, K)
+        y = weights.flatten(1, 2) @ values[:B, :S] if is_shared else weights @ values[:B, :, :S]
+        y = y.reshape(B * self.n_heads * T, -1)[indices.queries].view(len(x), -1)  # (N, H D) or (N, H K)
         return F.linear(y, *output)
 
-    def output(self, is_narrow: bool) -> tuple[Tensor, Tensor]:
-        """Return weight and bias (D,) of what follows the mixing of the values, as a cache needs them."""
-        return self._values_and_out() if is_narrow else (self.out.weight, self.out.bias)
+    def output(self, shared_values: bool) -> tuple[Tensor, Tensor]:
+        """Return weight (D, ...) and bias (D,) of the projection after the attention, as a cache needs them."""
+        return self._values_and_out() if shared_values else (self.out.weight, self.out.bias)
 
-    def _without_values(self) -> tuple[Tensor, Tensor]:
-        """Return weight and bias of queries and keys alone."""
+    def _queries_and_keys(self) -> tuple[Tensor, Tensor]:
+        """Return weight (2 H K, D) and bias (2 H K,) of queries and keys alone."""
         size = 2 * len(self.qkv.bias) // 3
         return self.qkv.weight[:size], self.qkv.bias[:size]
 
@@ -120,9 +123,11 @@ class Block(nn.Module):
         h = h + self.drop(self.attention(self.attention_norm(h), rotary))
         return h + self.drop(self.feed_forward(self.feed_forward_norm(h)))
 
-    def extend(self, h: Tensor, keys: Tensor, values: Tensor, output: tuple[Tensor, Tensor], places: Places) -> Tensor:
+    def extend(
+        self, h: Tensor, keys: Tensor, values: Tensor, output: tuple[Tensor, Tensor], indices: CacheIndices
+    ) -> Tensor:
         """Return the residual stream (N, D) of new tokens after the block."""
-        h = h + self.attention.extend(self.attention_norm(h), keys, values, output, places)
+        h = h + self.attention.extend(self.attention_norm(h), keys, values, output, indices)
         return h + self.feed_forward(self.feed_forward_norm(h))
 
 
@@ -140,9 +145,9 @@ class Network(nn.Module):
     def __init__(self, config: CrystalFormerConfig | None = None, seed: int = 0) -> None:
         super().__init__()
         self.config = config or CrystalFormerConfig()
-        with torch.random.fork_rng(devices=()):  # the layers draw weights of their own, which are not used
+        with torch.random.fork_rng(devices=()):  # the layers' own random weights are not used
             self._build(self.config)
-        self._draw_weights(torch.Generator().manual_seed(seed))
+        self._initialise(torch.Generator().manual_seed(seed))
 
     def _build(self, config: CrystalFormerConfig) -> None:
         E, D, Fourier = config.embed_size, config.model_size, _FOURIER_PHASES * config.n_frequencies
@@ -165,14 +170,14 @@ class Network(nn.Module):
         self.register_buffer("multiplicity", torch.from_numpy(tables().multiplicity), persistent=False)
 
     @torch.no_grad()
-    def _draw_weights(self, generator: torch.Generator) -> None:
-        """Draw the weights: normal, smaller by sqrt(2 n_layers) where they write into the residual stream."""
+    def _initialise(self, generator: torch.Generator) -> None:
+        """Initialise the weights: normal, smaller by sqrt(2 n_layers) where they write into the residual stream."""
         for name, parameter in self.named_parameters():
             if parameter.dim() == 1:
                 parameter.fill_(float("norm" in name and name.endswith("weight")))
             elif not parameter.is_meta:
                 writes = name.endswith(("attention.out.weight", "feed_forward.2.weight"))
-                parameter.normal_(0.0, _SPREAD / (2 * self.config.n_layers) ** (writes / 2), generator=generator)
+                parameter.normal_(0.0, _INITIAL_SCALE / (2 * self.config.n_layers) ** (writes / 2), generator=generator)
         self.group_embedding.weight[0] = 0
 
     @property
@@ -192,9 +197,9 @@ class Network(nn.Module):
         return torch.promote_types(self.head.weight.dtype, torch.float32)
 
     def forward(self, tokens: Tokens) -> Outputs:
-        """Return what the network says at every decision of given crystals (teacher forcing).
+        """Return the outputs at every decision of given crystals (teacher forcing).
 
-        Of the last of the n slots only the letter is fed, so that a slot more than the sites suffices.
+        Of the last of the n slots only the letter is a token, so that one slot more than there are sites suffices.
         """
         B, n = tokens.W.shape
         out = F.pad(self.read(self.hidden(tokens)), (0, 0, 0, 4)).view(B, n, 5, -1)
@@ -222,15 +227,15 @@ class Network(nn.Module):
 
     def new_cache(self, size: int) -> KeyValueCache:
         """Return a cache for unfinished crystals (B,), good for as long as the weights stay as they are."""
-        narrow = is_narrow(self.config)
-        return KeyValueCache(self.config, size, [block.attention.output(narrow) for block in self.blocks])
+        shared = shares_values(self.config)
+        return KeyValueCache(self.config, size, [block.attention.output(shared) for block in self.blocks])
 
     def extend(self, cache: KeyValueCache, new: NewTokens) -> Tensor:
-        """Feed new tokens (N,), write them into the cache and return their normalised residual stream (N, D)."""
-        h, places = self._embedded_new(new), Places.of(new, cache, self.rotary.to(self.head.weight.dtype))
+        """Write new tokens (N,) into the cache and return their normalised residual stream (N, D)."""
+        h, indices = self._embedded_new(new), CacheIndices.of(new, cache, self.rotary.to(self.head.weight.dtype))
         layers = zip(self.blocks, cache.keys, cache.values, cache.output, strict=True)
         for block, keys, values, output in layers:
-            h = block.extend(h, keys, values, output, places)
+            h = block.extend(h, keys, values, output, indices)
         return self.final_norm(h)
 
     def _embedded(self, tokens: Tokens) -> Tensor:

@@ -138,6 +138,6 @@ class ContinuousCrystalFormerPolicy(BasePolicy):
 
 def _posterior(mixture: LatticeMixture, L: Tensor, known: Tensor) -> Tensor:
     """Return the log weights (n, K) of the components, given which parameters (n, 6) of lattices (n, 6) are known."""
-    low, high = ((lattice_bounds(L)[..., None, :, i] - mixture.means) / mixture.widths for i in range(2))
+    low, high = ((lattice_bounds(L)[..., None, :, i] - mixture.means) / mixture.scales for i in range(2))
     density = (mixture.components(L) - log_normal_mass(low, high)).masked_fill(~known[..., None, :], 0.0)
     return torch.log_softmax(mixture.log_weights + density.sum(-1), dim=-1)

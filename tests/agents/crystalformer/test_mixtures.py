@@ -198,7 +198,7 @@ def test_bins_of_the_lattice_sum_to_one_and_follow_the_density_and_their_width(p
     L = np.full((n, 6), np.pi / 2)
     L[:, parameter] = value
     for k in range(3):
-        mean, sigma = TRICLINIC.means[k, parameter], TRICLINIC.widths[k, parameter]
+        mean, sigma = TRICLINIC.means[k, parameter], TRICLINIC.scales[k, parameter]
         component = lattice_mixture([1.0], float(mean), float(sigma))
         bins = component.bins(parameter, n)[0].exp().numpy()
         assert bins.sum() == pytest.approx(1)
