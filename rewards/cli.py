@@ -2,10 +2,11 @@
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +15,16 @@ from tyro.extras import subcommand_cli_from_dict
 
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
+from crystal_env.elements import SYMBOLS
 from crystal_env.errors import InputError, MissingFileError
 from crystal_env.tables import read_table
 from rewards.arguments import finite_number
+from rewards.hull.convex_hull import ConvexHull
+from rewards.hull.energies import crystal_energies
+from rewards.hull.file_format import DFT, Provenance
 from rewards.hull.sources import FORMATION, Corrections, read_entries, read_formation_energies
-from rewards.potentials.interface import MP2020, PBE
-
-if TYPE_CHECKING:
-    from rewards.hull.convex_hull import ConvexHull
-    from rewards.potentials import Potential
-
+from rewards.hull.validation import compare
+from rewards.potentials import MP2020, PBE, Potential, load_potential
 
 Source = Literal["auto", "structures", "entries", "formation-energies"]
 """Content of the files that a hull is built from."""
@@ -95,9 +96,7 @@ def _kind(path: Path) -> Source:
     return "structures"
 
 
-def _potential(name: str, **options: str) -> "Potential":
-    from rewards.potentials import load_potential
-
+def _potential(name: str, **options: str) -> Potential:
     given = {option: value for option, value in options.items() if value}
     try:
         return load_potential(name, **given)
@@ -108,10 +107,8 @@ def _potential(name: str, **options: str) -> "Potential":
 
 
 def _hull_of_structures(
-    paths: tuple[Path, ...], model: "Potential", n_jobs: int | None, about: dict[str, str]
-) -> "ConvexHull":
-    from rewards.hull.convex_hull import ConvexHull
-
+    paths: tuple[Path, ...], model: Potential, n_jobs: int | None, about: dict[str, str]
+) -> ConvexHull:
     crystals = CrystalBatch.concatenate([load_crystals(path, n_jobs=n_jobs).crystals for path in paths])
     if not len(crystals):
         raise InputError("paths hold no structure")
@@ -128,10 +125,7 @@ def _hull_of_energies(
     elements: Path | None,
     scale: str,
     about: dict[str, str],
-) -> "ConvexHull":
-    from rewards.hull.convex_hull import ConvexHull
-    from rewards.hull.file_format import DFT, Provenance
-
+) -> ConvexHull:
     if kind == "formation-energies":
         if elements is None:
             raise InputError("elements must name the file of elemental entries that the energies are relative to")
@@ -157,11 +151,6 @@ def hull_info(hull: Positional[str]) -> None:
     Args:
         hull: Name of a shipped hull, such as mp20-chgnet, or a file.
     """
-    from dataclasses import asdict
-
-    from crystal_env.elements import SYMBOLS
-    from rewards.hull.convex_hull import ConvexHull
-
     loaded = ConvexHull.load(hull)
     missing = [SYMBOLS[z] for z in sorted({*range(1, len(SYMBOLS))} - set(loaded.elements()))]
     print(f"formulas: {len(loaded)}\nelements: {len(loaded.elements())}\nunknown elements: {' '.join(missing)}")
@@ -192,10 +181,6 @@ def hull_check(
         n_jobs: Number of processes, by default one per core.
     """
     finite_number("threshold", threshold)
-    from rewards.hull.convex_hull import ConvexHull
-    from rewards.hull.energies import crystal_energies
-    from rewards.hull.validation import compare
-
     loaded = ConvexHull.load(hull)
     model = _potential(potential, device=device, weights=weights, scale=scale)
     loaded.check_scale(model)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.reward import without_failure
+from rewards.potentials.matgl import MatglProperty
 from rewards.screen import Screen
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ def as_model(model: "str | Path | Model", **options: Any) -> Model:
         ValueError: if it is neither.
     """
     if isinstance(model, str | Path):
-        from rewards.potentials.matgl import MatglProperty
-
         return MatglProperty(model, **options)
     if not callable(model):
         raise InputError(f"model must be a folder or name of a matgl model, or a callable, got {model!r}")

@@ -12,6 +12,7 @@ from typing import IO, Any, Literal, NamedTuple
 from crystal_env.elements import ATOMIC_NUMBER
 from crystal_env.errors import InputError, MissingFileError
 from crystal_env.tables import read_table
+from rewards.potentials.mp2020 import may_be_sulfate, oxide_type, scheme, sulfide_type
 
 Corrections = Literal["as given", "none", "MP2020"]
 """Corrections of energies: those of the file, none, or the Materials Project's of 2020, recomputed."""
@@ -186,8 +187,6 @@ def _mp2020_correction(item: dict[str, Any]) -> float:
     from pymatgen.core import Structure
     from pymatgen.core.entries import ComputedEntry
     from pymatgen.entries.compatibility import CompatibilityError
-
-    from rewards.potentials.mp2020 import may_be_sulfate, oxide_type, scheme, sulfide_type
 
     entry = ComputedEntry.from_dict(item | {"correction": 0.0, "energy_adjustments": []})
     symbols = entry.composition.get_el_amt_dict()

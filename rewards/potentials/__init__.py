@@ -3,7 +3,12 @@
 from typing import Any
 
 from crystal_env.errors import InputError
+from rewards.potentials.ase import ASEPotential
+from rewards.potentials.chgnet import CHGNetPotential
 from rewards.potentials.interface import MP2020, PBE, Energies, ForceField, Forces, Potential
+from rewards.potentials.matgl import MatglPotential
+from rewards.potentials.mp2020 import Corrected
+from rewards.potentials.orb import OrbPotential
 
 __all__ = ["MP2020", "PBE", "Energies", "ForceField", "Forces", "Potential", "load_potential"]
 
@@ -23,31 +28,21 @@ def load_potential(potential: str | Potential, **options: Any) -> Potential:
         options: arguments of the potential, such as ``device="cuda"`` or ``weights="orb-v2.ckpt"``.
 
     Raises:
-        ValueError: if there is no potential of that name, or the object is none.
+        ValueError: if there is no potential of that name, or the object is not a potential.
     """
     if not isinstance(potential, str):
         if options or not isinstance(potential, Potential):
             raise InputError(f"potential must be a name or an object with name, scale and energies, got {potential!r}")
         return potential
     if potential.endswith(_CORRECTED):
-        from rewards.potentials.mp2020 import Corrected
-
         return Corrected(load_potential(potential.removesuffix(_CORRECTED), **options))
     family, _, rest = potential.partition(":")
     if potential == "chgnet":
-        from rewards.potentials.chgnet import CHGNetPotential
-
         return CHGNetPotential(**options)
     if family == "matgl" and rest:
-        from rewards.potentials.matgl import MatglPotential
-
         return MatglPotential(rest, **options)
     if family == "ase" and rest:
-        from rewards.potentials.ase import ASEPotential
-
         return ASEPotential(rest, **options)
     if family.startswith("orb") and not rest:
-        from rewards.potentials.orb import OrbPotential
-
         return OrbPotential("orb-v2" if potential == "orb" else potential, **options)
     raise InputError(f"potential must be {_FAMILIES}, or an object with name, scale and energies, got {potential!r}")

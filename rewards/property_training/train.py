@@ -19,7 +19,10 @@ from crystal_env.errors import InputError, MissingPackageError
 from crystal_env.files import atomic_write
 from rewards.arguments import finite_number, whole_number
 from rewards.potentials.batching import library_defaults
+from rewards.potentials.matgl_files import metadata
+from rewards.potentials.matgl_graphs import graph_of
 from rewards.property_training.data import PropertyData, load_property_data, split
+from rewards.property_training.report import errors_by_part, parity_plot, write_predictions
 
 
 @dataclass(frozen=True)
@@ -149,9 +152,6 @@ class _Trainer:
         """Save the best model, its predictions, the errors on the test set and a parity plot."""
         from matgl.models import TransformedTargetModel
 
-        from rewards.potentials.matgl_files import metadata
-        from rewards.property_training.report import errors_by_part, parity_plot, write_predictions
-
         self.model.load_state_dict(self.best_weights)
         wrapped = TransformedTargetModel(self.model, self.normalizer)
         wrapped.save(self.config.run / "model", metadata={**metadata(), "targets": list(self.config.target)})
@@ -253,8 +253,6 @@ def _graphs(data: PropertyData, model: Any) -> list[Any]:
     Raises:
         ValueError: if a structure has none, with its name.
     """
-    from rewards.potentials.matgl_graphs import graph_of
-
     graphs = []
     for name, atoms in zip(data.names, tqdm(data.crystals.to_atoms(), desc="graphs", unit="crystal"), strict=True):
         try:

@@ -11,6 +11,7 @@ from crystal_env.errors import InputError
 from rewards.arguments import finite_number, whole_number
 from rewards.distinct import once_per_crystal
 from rewards.potentials import ForceField, load_potential
+from rewards.potentials.ase import ASEPotential
 from rewards.relaxation.fire import FireState, relax
 from rewards.relaxation.symmetry_projection import symmetry_projection
 from rewards.screen import Screen
@@ -155,8 +156,6 @@ class Relaxation:
     def force_field(self) -> ForceField:
         """Return the potential."""
         if hasattr(self.potential, "get_property"):
-            from rewards.potentials.ase import ASEPotential
-
             return ASEPotential(self.potential, n_jobs=1)
         options = {"device": self.device} if isinstance(self.potential, str) and self.device != "cpu" else {}
         potential = load_potential(self.potential, **options)

@@ -95,23 +95,23 @@ def test_what_overflows_is_a_failure(crystals):
     assert not huge.success().any()
 
 
-class Costly:
-    """A reward that notes what it is asked."""
+class Expensive:
+    """A reward that records its queries."""
 
     def __init__(self):
-        self.asked = []
+        self.queried = []
 
     def __call__(self, crystals):
-        self.asked += [crystal.formula for crystal in crystals]
+        self.queried += [crystal.formula for crystal in crystals]
         return RewardResult(volume(crystals), {"volume": volume(crystals)}, np.full(len(crystals), None, object))
 
 
 def test_behind_a_gate_only_what_passes_is_scored(crystals):
-    costly, condition = Costly(), Density(target=5.0, tolerance=1.0)
-    result = Gate(condition, costly, floor=-2.0)(crystals)
+    expensive, condition = Expensive(), Density(target=5.0, tolerance=1.0)
+    result = Gate(condition, expensive, floor=-2.0)(crystals)
     passed = condition(crystals).success()
     assert 0 < passed.sum() < 5
-    assert costly.asked == [crystal.formula for crystal, good in zip(crystals, passed, strict=True) if good]
+    assert expensive.queried == [crystal.formula for crystal, good in zip(crystals, passed, strict=True) if good]
     np.testing.assert_array_equal(result.total, np.where(passed, volume(crystals), -2.0))
     np.testing.assert_array_equal(result.terms["volume"], np.where(passed, volume(crystals), -2.0))
     np.testing.assert_array_equal(result.terms["gate/density"], condition(crystals).terms["density"])
@@ -122,9 +122,9 @@ def test_behind_a_gate_only_what_passes_is_scored(crystals):
 
 
 def test_a_condition_without_success_passes_where_it_is_positive(crystals):
-    costly = Costly()
-    result = Gate(lambda crystals: crystals.n_atoms() < 5, costly)(crystals)
-    assert costly.asked == ["ZnO", "Fe"]
+    expensive = Expensive()
+    result = Gate(lambda crystals: crystals.n_atoms() < 5, expensive)(crystals)
+    assert expensive.queried == ["ZnO", "Fe"]
     assert result.success().tolist() == [False, False, True, False, True]
 
 

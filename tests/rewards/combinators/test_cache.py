@@ -16,7 +16,7 @@ from rewards.validity import Validity
 
 @dataclass
 class Volume:
-    """The volume per atom; it refuses iron, raises for gold, and counts the crystals it is asked for."""
+    """The volume per atom; it refuses iron, raises for gold, and counts the crystals it scores."""
 
     seen: list[int] = field(default_factory=list)
 

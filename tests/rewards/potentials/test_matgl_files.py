@@ -76,11 +76,11 @@ def test_messages_at_the_target_are_a_loop_over_edges():
 def test_a_model_of_unknown_training_needs_the_argument(random_models, atoms):
     with pytest.raises(ValueError, match=r"the convention of .*unknown cannot be detected.*aggregation='source'"):
         MatglPotential(random_models / "unknown").energies(atoms)
-    told = MatglPotential(random_models / "unknown", aggregation="source").energies(atoms)
-    noted = MatglPotential(random_models / "pes").energies(atoms)
+    given = MatglPotential(random_models / "unknown", aggregation="source").energies(atoms)
+    known = MatglPotential(random_models / "pes").energies(atoms)
     other = MatglPotential(random_models / "unknown", aggregation="target").energies(atoms)
-    np.testing.assert_allclose(told.total, noted.total, atol=1e-4)
-    assert np.abs(other.total - noted.total).max() > 1e-3
+    np.testing.assert_allclose(given.total, known.total, atol=1e-4)
+    assert np.abs(other.total - known.total).max() > 1e-3
 
 
 def test_another_network_of_unknown_training_needs_it_too(tmp_path, atoms):
@@ -93,8 +93,8 @@ def test_another_network_of_unknown_training_needs_it_too(tmp_path, atoms):
         ValueError, match=r"the TensorNet .* may be older than matgl 3.0 .* misses the energies of NaCl, MgO, CaF2"
     ):
         MatglPotential(tmp_path).energies(atoms)
-    told = MatglPotential(tmp_path, aggregation="source").energies(atoms)
-    assert list(told.failures) == [None] * len(atoms)
+    given = MatglPotential(tmp_path, aggregation="source").energies(atoms)
+    assert list(given.failures) == [None] * len(atoms)
     with pytest.raises(ValueError, match="older ones cannot be restored"):
         MatglPotential(tmp_path, aggregation="target").energies(atoms)
 

@@ -311,7 +311,7 @@ def test_server_answers_line_by_line(crystals, capsys):
         total = batch.n_sites().astype(float)
         return RewardResult(total, {"twice": 2 * total}, np.full(len(batch), None, object))
 
-    asked = [
+    requests = [
         json.dumps({"id": 0, "crystal": str(crystals[0])}),
         json.dumps({"id": 1, "crystal": "no crystal"}),
         json.dumps({"id": 2, "crystal": str(crystals[1])}),
@@ -322,7 +322,7 @@ def test_server_answers_line_by_line(crystals, capsys):
     ]
     stdout = io.StringIO()
     with pytest.warns(RuntimeWarning, match="titanium"):
-        serve(sites, [line + "\n" for line in asked], stdout, floor=-2.0)
+        serve(sites, [line + "\n" for line in requests], stdout, floor=-2.0)
     replies = {reply["id"]: reply for reply in map(json.loads, stdout.getvalue().splitlines())}
     assert replies[0] == {"id": 0, "reward": 2.0, "terms": {"twice": 4.0}, "failure": None}
     assert replies[1]["failure"].startswith("ValueError: text form must be")

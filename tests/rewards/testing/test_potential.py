@@ -53,7 +53,7 @@ class Faulty(Springs):
         if self.fault == "raises" and any(not np.isfinite(a.positions).all() for a in atoms):
             raise ValueError("positions")
         total, failures = super().energies(atoms)
-        if self.fault == "draws":
+        if self.fault == "samples":
             torch.rand(1)
         if self.fault == "silent NaN":
             failures[:] = None
@@ -97,7 +97,7 @@ def test_a_force_field_that_is_right_passes():
 FAULTS = {
     "changes positions": "inputs: the potential changed structure 0",
     "raises": "never raises: ValueError: positions",
-    "draws": "global state: .* torch's random state",
+    "samples": "global state: .* torch's random state",
     "silent NaN": "form: structure 5 has energy nan and None",
     "reversed": "order",
     "one fails all": "isolation",
