@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from crystal_env.errors import InputError
 from rewards.arguments import whole_number
 from rewards.potentials.batching import GraphModel, checked_edges, run_in_batches
 from rewards.potentials.bond_graph import count_angles, find_angles, find_bonds
@@ -97,10 +96,10 @@ def _graph(atoms: "Atoms") -> tuple[Any, int]:
     atom_cutoff, bond_cutoff = 6.0, 3.0  # Å, those the model was trained with
     numbers = atoms.numbers
     if numbers.max() > _MAX_NUMBER:
-        raise InputError(f"CHGNet knows the elements up to Pu, got atomic number {numbers.max()}")
+        raise ValueError(f"CHGNet knows the elements up to Pu, got atomic number {numbers.max()}")
     fractional = atoms.positions @ np.linalg.inv(atoms.cell.array)
     if not np.isfinite(fractional).all():
-        raise InputError("positions and cell must be finite")
+        raise ValueError("positions and cell must be finite")
     bonds = find_bonds(atoms.positions, atoms.cell.array, atom_cutoff)
     cost = checked_edges(len(bonds.center) + count_angles(bonds, bond_cutoff))
     first, second = find_angles(bonds, bond_cutoff)

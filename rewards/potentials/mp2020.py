@@ -238,7 +238,7 @@ def _has_pair(positions: NDArray[np.float64], cell: NDArray[np.float64], cutoff:
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
-        raise InputError("cell and positions must be finite")
+        raise ValueError("cell and positions must be finite")
     points, lattice = np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(cell, np.float64)
     centers, *_ = find_points_in_spheres(points, points, r=cutoff, pbc=np.ones(3, np.int64), lattice=lattice)
     return len(centers) > len(points)

@@ -155,9 +155,9 @@ def _graph(atoms: "Atoms", config: Any, double: bool) -> tuple[Any, int]:
     from orb_models.forcefield.atomic_system import ase_atoms_to_atom_graphs
 
     if not len(atoms):
-        raise InputError("there are no atoms")
+        raise ValueError("there are no atoms")
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        raise InputError("positions and cell must be finite")
+        raise ValueError("positions and cell must be finite")
     dtype = torch.float64 if double else torch.float32
     neutral = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, info={"charge": 0.0, "spin": 1.0})
     graph = ase_atoms_to_atom_graphs(

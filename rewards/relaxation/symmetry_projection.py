@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from crystal_env import geometry
 from crystal_env.crystal import CrystalBatch
-from crystal_env.errors import InputError
 from crystal_env.symmetry import normaliser
 
 if TYPE_CHECKING:
@@ -55,5 +54,5 @@ def symmetry_projection(crystal: "Crystal") -> SymmetryProjection:
     distance = np.linalg.norm(apart @ cell.lattice[0], axis=-1) + 1e3 * (cell.numbers[:, None] != cell.numbers)
     source = distance.argmin(1)
     if np.take_along_axis(distance, source[:, None], 1).max() > 1e-3:
-        raise InputError("the crystal does not have the symmetry of its space group")
+        raise ValueError("the crystal does not have the symmetry of its space group")
     return SymmetryProjection(matrices, source)
