@@ -192,7 +192,7 @@ class TrainConfig(KLPPOConfig):
         model: Base model that is fine-tuned, a name or a path.
         reward: Reward of a crystal, as "module:attribute".
         reward_kwargs: Arguments that the reward is made with, as JSON.
-        floor: Reward of a crystal that cannot be scored.
+        floor: Reward of a crystal that cannot be scored; by default the lowest that the reward can give, at most -1.
         space_group: Space groups to sample: a number, a list of numbers, 230 weights or "mp20".
         constraints: Constraints of the environment on the crystals, as JSON.
         bins: Numeric bins of the discrete environment; 0 for the continuous one, as in the paper.
@@ -208,7 +208,7 @@ class TrainConfig(KLPPOConfig):
     model: str = "mp20"
     reward: str = ENERGY_REWARD
     reward_kwargs: dict[str, Any] = field(default_factory=dict)
-    floor: float = -10.0
+    floor: float | None = None
     space_group: GroupChoice = "mp20"
     constraints: dict[str, Any] = field(default_factory=dict)
     bins: int = 0
@@ -227,7 +227,8 @@ class TrainConfig(KLPPOConfig):
             _check_integer(name, getattr(self, name), least)
         for name in ("learning_rate", "checkpoint_minutes"):
             _check_number(name, getattr(self, name), "a finite positive number", lambda x: x > 0)
-        _check_number("floor", self.floor, "a finite number", lambda x: True)
+        if self.floor is not None:
+            _check_number("floor", self.floor, "a finite number", lambda x: True)
         for name in ("reward_kwargs", "constraints"):
             if not isinstance(getattr(self, name), Mapping):
                 raise InputError(f"{name} must be a dictionary, got {getattr(self, name)!r}")

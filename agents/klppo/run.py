@@ -91,7 +91,7 @@ def _write_samples(config: TrainConfig, agent: KLPPO) -> None:
 
 
 class _RunHook(BaseCallback):
-    """Between two iterations: shows the progress, saves the agent when it is time, ends the run when asked to."""
+    """Saves the agent between two iterations when it is time, and ends an interrupted run."""
 
     def __init__(
         self, config: TrainConfig, agent: KLPPO, folder: RunFolder, interrupt: Interrupt, progress: bool
@@ -109,7 +109,7 @@ class _RunHook(BaseCallback):
         if self._interrupt.requested or time.monotonic() - self._saved > 60 * self._config.checkpoint_minutes:
             _save(self._agent, self._folder)
             self._saved = time.monotonic()
-        self._end_if_asked()
+        self._end_if_interrupted()
 
     def _on_step(self) -> bool:
         return True
@@ -118,9 +118,9 @@ class _RunHook(BaseCallback):
         """Save the agent at the end of training."""
         self._bar.close()
         _save(self._agent, self._folder)
-        self._end_if_asked()
+        self._end_if_interrupted()
 
-    def _end_if_asked(self) -> None:
+    def _end_if_interrupted(self) -> None:
         if self._interrupt.requested:
             self._bar.close()
             raise KeyboardInterrupt(f"run {self._config.run} is saved at iteration {self._agent.iteration}; resume it")

@@ -26,7 +26,7 @@ from crystal_env.wyckoff import tables
 class ContinuousCrystalFormerPolicy(BasePolicy):
     """The network as the policy of ``CrystalGen-v0`` with ``action_mode="continuous"``, for `KLPPO`.
 
-    An action is a token id and a number in [0, 1]. Played step by step it draws crystals of the same density as
+    An action is a token id and a number in [0, 1]. Step by step, it samples crystals of the same density as
     `CrystalFormer.sample` does.
 
     Args:

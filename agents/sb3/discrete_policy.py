@@ -33,11 +33,11 @@ _NEVER = -1e8  # logit of what is not allowed, as in sb3-contrib
 
 
 class CrystalFormerPolicy(MaskableActorCriticPolicy):
-    """The network as an exact categorical distribution over the action ids, with a value beside it.
+    """The network as an exact categorical distribution over the action ids, with a value function.
 
     Use it as ``MaskablePPO(CrystalFormerPolicy, env, policy_kwargs={"model": "mp20"})``. Probabilities of numbers are
     the mixtures on the bins; the product over an episode is what `CrystalFormer.log_prob` with ``bins`` scores.
-    Rollouts keep what the network has computed for the prefix of each crystal; updates compute it anew. There is no
+    Rollouts keep what the network has computed for the prefix of each crystal; updates compute it again. There is no
     dropout.
 
     Args:
@@ -207,7 +207,7 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
 
 
 def model_of(source: ModelSource) -> CrystalFormer:
-    """Return a network of one's own, in evaluation mode."""
+    """Return a new network, in evaluation mode."""
     if isinstance(source, CrystalFormer):
         return copy.deepcopy(source).eval()
     if isinstance(source, CrystalFormerConfig):

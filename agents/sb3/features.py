@@ -11,12 +11,12 @@ from crystal_env.wyckoff import N_GROUPS
 
 
 class TokenFeatures(BaseFeaturesExtractor):
-    """Embeds space group, phase and every token of a discrete observation and puts them side by side.
+    """Embeds space group, phase and every token of a discrete observation and concatenates the embeddings.
 
     Args:
         observation_space: of ``CrystalGen-v0`` or one of its variants in discrete mode.
         size: length of an embedding.
-        max_tokens: tokens looked at, counted from the first.
+        max_tokens: number of leading tokens that are embedded.
 
     Raises:
         ValueError: if the space is not the one-dimensional box of tokens.

@@ -9,7 +9,7 @@ class Interrupt:
     """Notes SIGINT and SIGTERM instead of letting them break a step; a second one does.
 
     Attributes:
-        requested: whether the run should end after the step at hand.
+        requested: whether the run should end after the current step.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Batches of crystals for training: drawn at random, cut into parts of similar length."""
+"""Batches of crystals for training: in random order, cut into micro-batches of similar length."""
 
 import numpy as np
 from numpy.typing import NDArray

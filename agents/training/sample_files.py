@@ -22,7 +22,7 @@ def write_samples(
     Args:
         folder: made where there is none; files of an earlier call are replaced.
         crystals: B crystals, the CIF files being numbered in their order.
-        result: what they are worth; its terms become columns.
+        result: their scores; its terms become columns.
         numbers: name -> (B,) further columns.
     """
     from pymatgen.io.cif import CifWriter

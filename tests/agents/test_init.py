@@ -6,7 +6,7 @@ import pytest
 import agents
 
 
-def test_network_and_training_do_without_stable_baselines3_and_pymatgen():
+def test_the_network_imports_no_heavy_library():
     code = "import sys, agents; print({'stable_baselines3', 'sb3_contrib', 'pymatgen', 'ase'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
 

@@ -20,11 +20,11 @@ from agents.klppo.env_adapter import n_decisions
 
 
 @pytest.mark.parametrize("options", [{}, {"ratio": "token", "replay_coef": 0.1}, {"baseline": "ema"}])
-def test_saved_and_loaded_it_goes_on_as_if_never_stopped(tmp_path, options):
+def test_a_loaded_agent_resumes_as_if_never_stopped(tmp_path, options):
     options["policy_kwargs"] = {"model": base_model().float()}
     straight, stopped = agent(**options), agent(**options)
     learn(straight, 4)
-    learn(stopped, 2)  # ends with a batch that is drawn and not yet learned from
+    learn(stopped, 2)  # ends with a batch that is sampled and not yet learned from
     stopped.save(tmp_path / "agent.zip")
     loaded = KLPPO.load(tmp_path / "agent.zip", env=environment())
     learn(loaded, 1, reset_num_timesteps=False)
@@ -66,7 +66,7 @@ def test_what_a_reward_remembers_is_saved_and_loaded_with_the_agent(tmp_path, wi
     assert second.seen == first.seen > 0
 
 
-def test_a_loaded_agent_needs_no_environment_to_play_and_keeps_its_reference(tmp_path):
+def test_a_loaded_agent_acts_without_an_environment(tmp_path):
     one = agent()
     learn(one, 1)
     one.save(tmp_path / "agent.zip")
@@ -100,8 +100,8 @@ def test_same_seed_same_result_and_no_global_generator_is_touched():
 
 
 @pytest.mark.parametrize("mode", ["discrete", "continuous"])
-def test_what_is_learned_is_what_playing_the_environment_is_worth(mode):
-    """Whole crystals are drawn as the policy plays step by step: mean rewards agree."""
+def test_mean_rewards_are_those_of_stepping(mode):
+    """Whole crystals have the distribution of those that the policy builds step by step: mean rewards agree."""
     env = CrystalVecEnv(environment(num_envs=64, action_mode=mode))
     one = agent(env, batch_size=2000)
     expected = sampled(one).rewards
@@ -130,8 +130,8 @@ def test_monitor_callbacks_and_logger_see_every_crystal(tmp_path):
 
 def test_time_steps_are_decisions_of_the_environment():
     rollout = sampled(one := agent())
-    played = rollout.crystals.to_actions(environment().unwrapped.vocabulary)
-    assert one.num_timesteps == n_decisions(rollout.crystals).sum() == played.lengths.sum()
+    steps = rollout.crystals.to_actions(environment().unwrapped.vocabulary)
+    assert one.num_timesteps == n_decisions(rollout.crystals).sum() == steps.lengths.sum()
 
 
 def test_a_single_environment_will_do():

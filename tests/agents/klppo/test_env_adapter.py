@@ -56,7 +56,7 @@ def native(*wrappers, **options):
 
 
 def copies(*wrappers, number=1, kind=DummyVecEnv, **options):
-    """Return single environments in wrappers, side by side."""
+    """Return single environments in wrappers, together."""
 
     def make():
         env = single(**options)
@@ -118,15 +118,15 @@ def test_rewards_are_those_that_stepping_ends_with(make, expected):
     crystals = every_crystal()
     np.testing.assert_allclose(task.score(crystals).total, expected(crystals))
     env.seed(0)
-    observations, rng, played = env.reset(), np.random.default_rng(0), 0
-    while played < 20:
+    observations, rng, finished = env.reset(), np.random.default_rng(0), 0
+    while finished < 20:
         masks = np.stack(env.env_method("action_masks"))
         assert (task.masks(observations) == masks).all()
         observations, rewards, done, infos = env.step(sample_masked(masks, rng))
         for row in np.flatnonzero(done):
             crystal = CrystalBatch.from_crystals([infos[row]["crystal"]])
             assert rewards[row] == pytest.approx(task.score(crystal).total[0], rel=1e-6)
-            played += 1
+            finished += 1
     env.close()
 
 

@@ -1,4 +1,4 @@
-"""KLPPO reaches the optimum of the paper's objective where it can be written down, and goes on as if never stopped."""
+"""KLPPO reaches the optimum of the paper's objective where it can be computed."""
 
 import copy
 
@@ -74,7 +74,7 @@ def test_without_a_reward_the_policy_stays_at_the_base():
     torch.testing.assert_close(weights_of(one.model), weights_of(base_model()), rtol=0, atol=1e-12)
 
 
-def test_a_policy_that_has_left_the_base_is_drawn_back():
+def test_a_policy_that_has_left_the_reference_returns():
     one = agent(
         environment(reward=nothing), baseline="group", tau=1.0, batch_size=256, learning_rate=lambda left: 0.01 * left
     )
@@ -102,7 +102,7 @@ def test_estimates_of_the_divergence_agree_with_the_exact_one():
 # the gradient
 
 
-def test_drawn_log_probabilities_are_those_of_teacher_forcing_so_that_first_ratios_are_1():
+def test_log_probabilities_agree_so_that_first_ratios_are_1():
     one = agent()
     rollout = sampled(one)
     with torch.no_grad():
@@ -125,7 +125,7 @@ def test_the_first_step_is_reinforce(ratio):
 
 
 @pytest.mark.parametrize("options", [{}, {"ratio": "token"}, {"log_ratio_weights": {"lattice": 0.0}}])
-def test_gradient_agrees_with_finite_differences_away_from_the_drawing_policy(options):
+def test_gradient_agrees_with_finite_differences_off_policy(options):
     one = agent(tau=0.3, baseline="batch", **options)
     rollout = sampled(one)
     generator = torch.Generator().manual_seed(1)
@@ -190,7 +190,7 @@ def test_replay_adds_the_likelihood_of_the_best_so_far():
     assert added.abs().max() > 0
 
 
-def test_rewards_are_cut_to_their_range():
+def test_rewards_are_clipped_to_their_range():
     rollout = sampled(agent(reward_range=(0.25, 0.75)))
     assert rollout.rewards.min() == 0.25
     assert rollout.rewards.max() == 0.75
@@ -248,7 +248,7 @@ def test_a_batch_without_a_single_usable_crystal_changes_nothing():
     assert torch.equal(weights_of(one.model), before)
 
 
-def test_published_update_differentiates_the_divergence_and_keeps_it_out_of_the_baseline():
+def test_the_published_update_differentiates_the_kl_divergence():
     env = environment(action_mode="continuous")
     one = agent(env, paper_update=True, tau=0.3, batch_size=16)
     rollout = sampled(one)

@@ -9,7 +9,7 @@ from agents.klppo.losses import baselines, k3, published_surrogate, surrogate
 RETURNS, GROUPS = np.array([1.0, 2.0, 6.0, 3.0]), np.array([5, 5, 9, 5])
 
 
-def test_moving_average_begins_with_the_first_mean_and_follows_the_paper():
+def test_moving_average_is_the_papers():
     first, average = baselines("ema", RETURNS, GROUPS, None, 0.95)
     assert average == 3.0
     assert (first == 3.0).all()
@@ -25,7 +25,7 @@ def test_batch_and_leave_one_out_baselines_are_means():
     assert baselines("leave_one_out", RETURNS[:1], GROUPS[:1], None, 0.95)[0] == [1.0]
 
 
-def test_group_baseline_is_the_groups_mean_with_five_average_crystals_added():
+def test_group_baseline_is_the_mean_of_group_and_prior():
     expected = {5: (1 + 2 + 3 + 5 * 3) / 8, 9: (6 + 5 * 3) / 6}
     ours = baselines("group", RETURNS, GROUPS, None, 0.95)[0]
     np.testing.assert_allclose(ours, [expected[group] for group in GROUPS])

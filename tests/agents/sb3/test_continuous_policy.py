@@ -1,4 +1,4 @@
-"""Played step by step, the continuous policy draws what the network's densities say."""
+"""Step by step, the continuous policy samples from the network's densities."""
 
 import gymnasium as gym
 import numpy as np
@@ -26,7 +26,7 @@ def policy(env):
     return ContinuousCrystalFormerPolicy(env.observation_space, env.action_space, lambda _: 1e-3, model=base_model())
 
 
-def play(one, env, size, deterministic=False, use_masks=True):
+def rolled_out(one, env, size, deterministic=False, use_masks=True):
     observations, ended, begun = env.reset(), [], np.arange(env.num_envs)
     while len(ended) < size:
         masks = np.stack(env.env_method("action_masks")) if use_masks else None
@@ -41,20 +41,20 @@ def play(one, env, size, deterministic=False, use_masks=True):
     return CrystalBatch.from_crystals(crystal for _, crystal in sorted(ended, key=lambda pair: pair[0]))
 
 
-def test_played_crystals_have_the_distribution_of_drawn_ones():
+def test_crystals_built_in_steps_have_the_same_distribution():
     env = environment()
     env.seed(0)
     one = policy(env)
     one.rng = np.random.default_rng(0)
-    played = play(one, env, 1500)
-    drawn = base_model().sample(GROUPS, 1500, seed=1, max_sites=3)
+    stepped = rolled_out(one, env, 1500)
+    sampled = base_model().sample(GROUPS, 1500, seed=1, max_sites=3)
     with torch.no_grad():
-        scores = [one.model.log_prob(crystals, max_sites=3) for crystals in (played, drawn)]
+        scores = [one.model.log_prob(crystals, max_sites=3) for crystals in (stepped, sampled)]
     for name in ("letters", "elements", "coordinates", "lattice", "total"):
         assert torch.isfinite(getattr(scores[0], name)).all()
         assert ks_2samp(*(getattr(score, name).numpy() for score in scores)).pvalue > 1e-4, name
     for G in GROUPS:
-        lattices = [crystals.L[crystals.G == G] for crystals in (played, drawn)]
+        lattices = [crystals.L[crystals.G == G] for crystals in (stepped, sampled)]
         for parameter in range(6):
             assert ks_2samp(*(L[:, parameter] for L in lattices)).pvalue > 1e-5
 
@@ -62,16 +62,16 @@ def test_played_crystals_have_the_distribution_of_drawn_ones():
 def test_without_masks_the_bare_grammar_holds():
     env = environment(max_sites=20)
     env.seed(0)
-    assert len(play(policy(env), env, 50, use_masks=False)) == 50
+    assert len(rolled_out(policy(env), env, 50, use_masks=False)) == 50
 
 
-def test_masks_restrict_what_is_played():
+def test_masks_restrict_the_actions():
     env = environment(elements=["Na", "Cl"])
     env.seed(0)
-    assert set(np.unique(play(policy(env), env, 100).A)) <= {0, 11, 17}
+    assert set(np.unique(rolled_out(policy(env), env, 100).A)) <= {0, 11, 17}
 
 
-def test_the_likely_is_played_where_it_is_asked_for():
+def test_deterministic_actions_are_the_most_likely():
     env = environment(num_envs=4, max_sites=20)
     one = policy(env)
     env.seed(0)
@@ -80,10 +80,10 @@ def test_the_likely_is_played_where_it_is_asked_for():
     np.testing.assert_array_equal(first, again)
     greedy = base_model().sample([int(group) for group in observations[:, 0]], temperature=0)
     env.seed(0)
-    played = play(one, env, 4, deterministic=True, use_masks=False)
-    np.testing.assert_array_equal(played.W, greedy.W)
-    np.testing.assert_array_equal(played.A, greedy.A)
-    np.testing.assert_allclose(played.XYZ, greedy.XYZ, atol=1e-4)
+    stepped = rolled_out(one, env, 4, deterministic=True, use_masks=False)
+    np.testing.assert_array_equal(stepped.W, greedy.W)
+    np.testing.assert_array_equal(stepped.A, greedy.A)
+    np.testing.assert_allclose(stepped.XYZ, greedy.XYZ, atol=1e-4)
 
 
 def test_a_single_observation_gives_a_single_action():

@@ -253,8 +253,8 @@ def test_the_likeliest_action_is_predicted_for_one_and_for_many():
         assert actions.tolist() == p.argmax(1).tolist()
         action, _ = policy.predict(observations[3], action_masks=masks[3], deterministic=True)
         assert action == actions[3]
-        drawn, _ = policy.predict(observations, action_masks=masks)
-        assert masks[np.arange(N), drawn].all()
+        sampled, _ = policy.predict(observations, action_masks=masks)
+        assert masks[np.arange(N), sampled].all()
 
 
 def algorithm(env, **options):
