@@ -1,12 +1,9 @@
 """The layers of an environment, from the bare one outwards: what each does to crystals and their rewards."""
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
-import cloudpickle
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import SyncVectorEnv, VectorEnv
@@ -15,6 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
+from agents.klppo.digest import digest
 from agents.sb3.vec_env import CrystalVecEnv
 from crystal_env.env import CrystalGenEnv
 from crystal_env.episodes import CrystalEnvBase, CrystalTask
@@ -83,7 +81,7 @@ class ScoredTask:
     def digest(self) -> str | None:
         """Return a hash of all of it, the same in every process, or None if it cannot be pickled."""
         scorer = self.task.scorer
-        return _digest(
+        return digest(
             (
                 sorted(self.task.grammar.constraints.in_words().items()),
                 self.task.bins,
@@ -222,7 +220,7 @@ def _check_same(first: ScoredTask, other: ScoredTask, number: int) -> None:
     for name, (one, two) in pairs.items():
         if one != two:
             raise InputError(f"all copies of env must have the same {name}, copy 0 has {one}, copy {number} has {two}")
-    if first.is_same(other):
+    if first is other or first.is_same(other):
         return
     if first.digest() is None or first.digest() != other.digest():
         raise InputError(f"all copies of env must have the same reward, those of copy 0 and copy {number} differ")
@@ -234,18 +232,6 @@ def _is_one(first: CrystalTask, other: CrystalTask) -> bool:
     if one is None or two is None:
         return one is two
     return one.reward is two.reward and one.floor == two.floor
-
-
-def _digest(parts: Any) -> str | None:
-    """Return a hash of what objects are made of, by value, or None if they cannot be pickled."""
-    buffer = io.BytesIO()
-    pickler = cloudpickle.Pickler(buffer)
-    pickler.fast = True  # equal objects give equal bytes, whether or not they are one object
-    try:
-        pickler.dump(parts)
-    except Exception:  # noqa: BLE001  a user's reward may hold anything
-        return None
-    return sha256(buffer.getvalue()).hexdigest()
 
 
 def _no_crystals(env: Any) -> InputError:

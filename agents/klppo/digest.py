@@ -1,0 +1,48 @@
+"""Hashes of objects by what they are made of, to tell whether two rewards are the same."""
+
+import io
+import sys
+from hashlib import sha256
+from types import CodeType, FunctionType
+from typing import Any
+
+import cloudpickle
+
+
+def digest(parts: Any) -> str | None:
+    """Return a hash of what objects are made of, the same in every process, or None if that cannot be told.
+
+    Functions and classes that can be imported count by their names, others by their code.
+    """
+    buffer = io.BytesIO()
+    pickler = _Digester(buffer)
+    pickler.fast = True  # equal objects give equal bytes, whether or not they are one object
+    try:
+        pickler.dump(parts)
+    except Exception:  # noqa: BLE001  a user's reward may hold anything
+        return None
+    return sha256(buffer.getvalue()).hexdigest()
+
+
+class _Digester(cloudpickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, FunctionType) and not _can_be_imported(obj):
+            cells = [cell.cell_contents for cell in obj.__closure__ or ()]
+            used = [(name, obj.__globals__[name]) for name in obj.__code__.co_names if name in obj.__globals__]
+            return tuple, ((_code(obj.__code__), obj.__defaults__, obj.__kwdefaults__, cells, used),)
+        if isinstance(obj, type) and not _can_be_imported(obj):
+            own = [(name, value) for name, value in vars(obj).items() if not name.startswith("__") or callable(value)]
+            return tuple, ((obj.__qualname__, obj.__bases__, own),)
+        return super().reducer_override(obj)
+
+
+def _can_be_imported(obj: Any) -> bool:
+    found = sys.modules.get(obj.__module__) if obj.__module__ != "__main__" else None
+    for name in obj.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is obj
+
+
+def _code(code: CodeType) -> tuple[Any, ...]:
+    consts = [_code(const) if isinstance(const, CodeType) else const for const in code.co_consts]
+    return code.co_code, consts, code.co_names, code.co_varnames, code.co_freevars
