@@ -127,6 +127,11 @@ class Episodes:
     def reward(self, reward: Reward | str | None) -> None:
         self._reward, self._reward_kwargs, self._scorer, self._wrapper_floor = reward, None, None, None
 
+    @property
+    def reward_kwargs(self) -> dict[str, Any]:
+        """Arguments of a reward that is given by its name."""
+        return dict(self._reward_kwargs or {})
+
     def delegate_reward(self, floor: float) -> None:
         """Leave crystals unscored, for a wrapper that scores them and gives ``floor`` to those that fail."""
         self.reward = None
@@ -305,6 +310,11 @@ class CrystalEnvBase:
     @reward.setter
     def reward(self, reward: Reward | str | None) -> None:
         self._episodes.reward = reward
+
+    @property
+    def reward_kwargs(self) -> dict[str, Any]:
+        """Arguments of a reward that is given by its name."""
+        return self._episodes.reward_kwargs
 
 
 def check_actions(actions: ArrayLike, space: spaces.Space[Any], size: int | None) -> NDArray[Any]:

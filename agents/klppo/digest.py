@@ -14,14 +14,16 @@ def digest(parts: Any) -> str | None:
 
     Functions and classes that can be imported count by their names, others by their code.
     """
-    buffer = io.BytesIO()
-    pickler = _Digester(buffer)
-    pickler.fast = True  # equal objects give equal bytes, whether or not they are one object
-    try:
-        pickler.dump(parts)
-    except Exception:  # noqa: BLE001  a user's reward may hold anything
-        return None
-    return sha256(buffer.getvalue()).hexdigest()
+    for by_value in (True, False):
+        buffer = io.BytesIO()
+        pickler = _Digester(buffer)
+        pickler.fast = by_value  # equal objects give equal bytes, whether or not they are one; no cycles
+        try:
+            pickler.dump(parts)
+        except Exception:  # noqa: BLE001  a user's reward may hold anything
+            continue
+        return sha256(buffer.getvalue()).hexdigest()
+    return None
 
 
 class _Digester(cloudpickle.Pickler):
@@ -30,7 +32,7 @@ class _Digester(cloudpickle.Pickler):
             cells = [cell.cell_contents for cell in obj.__closure__ or ()]
             used = [(name, obj.__globals__[name]) for name in obj.__code__.co_names if name in obj.__globals__]
             return tuple, ((_code(obj.__code__), obj.__defaults__, obj.__kwdefaults__, cells, used),)
-        if isinstance(obj, type) and not _can_be_imported(obj):
+        if isinstance(obj, type) and (obj.__module__ == "__main__" or "<locals>" in obj.__qualname__):
             own = [(name, value) for name, value in vars(obj).items() if not name.startswith("__") or callable(value)]
             return tuple, ((obj.__qualname__, obj.__bases__, own),)
         return super().reducer_override(obj)

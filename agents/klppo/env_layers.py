@@ -58,11 +58,13 @@ class ScoredTask:
 
     Attributes:
         task: grammar, bins and scorer.
+        reward: the reward, or its name and arguments.
         transforms: what happens to the scorer's totals, in this order.
         wrappers: classes of the layers, the innermost first.
     """
 
     task: CrystalTask
+    reward: Any
     transforms: tuple[RewardTransform, ...] = ()
     wrappers: tuple[type, ...] = ()
 
@@ -85,7 +87,7 @@ class ScoredTask:
             (
                 sorted(self.task.grammar.constraints.in_words().items()),
                 self.task.bins,
-                None if scorer is None else (scorer.floor, scorer.reward),
+                None if scorer is None else (scorer.floor, self.reward),
                 [transform.about() for transform in self.transforms],
             )
         )
@@ -140,7 +142,8 @@ def _read(layers: list[Any]) -> ScoredTask:
     if not isinstance(base, CrystalGenEnv | CrystalGenVectorEnv):
         raise _no_crystals(base)
     _check_methods(base)
-    scored = ScoredTask(base.crystal_task)
+    reward = (base.reward, base.reward_kwargs) if isinstance(base.reward, str) else base.reward
+    scored = ScoredTask(base.crystal_task, reward)
     for layer in reversed(layers[:-1]):
         scored = _through(layer, scored)
     return scored
@@ -157,9 +160,10 @@ def _through(layer: Any, inner: ScoredTask) -> ScoredTask:
         _check_time_limit(layer, inner.task)
     wrappers = (*inner.wrappers, type(layer))
     if _owner(type(layer), "crystal_task") is not None:
-        return ScoredTask(replace(inner.task, scorer=layer.crystal_task.scorer), (), wrappers)
+        scorer = layer.crystal_task.scorer
+        return ScoredTask(replace(inner.task, scorer=scorer), getattr(scorer, "reward", None), (), wrappers)
     if isinstance(layer, _REWARD_WRAPPERS):
-        return ScoredTask(inner.task, (*inner.transforms, _transform(layer)), wrappers)
+        return replace(inner, transforms=(*inner.transforms, _transform(layer)), wrappers=wrappers)
     return replace(inner, wrappers=wrappers)
 
 

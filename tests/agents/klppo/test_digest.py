@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.klppo.digest import digest
-from rewards import Density, EnergyAboveHull
+from rewards import Cached, Density, EnergyAboveHull
 
 CODE = """
 import sys; sys.path.insert(0, {folder!r})
@@ -61,8 +61,13 @@ def test_a_digest_is_that_of_another_process():
     assert "None" not in digests.pop()
 
 
+def test_objects_may_contain_themselves():
+    def loop(value):
+        return (one := [value]).append(one) or one
+
+    assert digest(loop(1)) == digest(loop(1)) != digest(loop(2))
+    assert digest(Cached(Density(3.0))) == digest(Cached(Density(3.0))) is not None
+
+
 def test_what_cannot_be_pickled_has_no_digest():
     assert digest(threading.Lock()) is None
-    loop = []
-    loop.append(loop)
-    assert digest(loop) is None
