@@ -1,7 +1,7 @@
-"""Compares fine-tuned models with their base: tables, curves and pictures, from the folders of runs.
+"""Compares fine-tuned models with their base model: tables, curves and pictures, from the folders of runs.
 
-For every model, crystals in the space groups of MP-20 are drawn and metrics; for every run of reinforcement its curves
-are shown, and energies above the hull over the divergence from the base model.
+Samples of every model, with the space groups of MP-20, are evaluated; for runs of reinforcement, learning curves and
+the rates over the KL divergence from the base model are plotted: ``python -m benchmarks.paper.compare_runs``.
 """
 
 import json
@@ -18,7 +18,7 @@ from agents import CrystalFormer
 from agents.training.run_folder import RunFolder
 from benchmarks.evaluation.plot import plot
 from benchmarks.metrics.kl import kl_divergence
-from benchmarks.metrics.reference import load_reference
+from benchmarks.metrics.reference import load_reference, reference_text
 from benchmarks.metrics.sample import SampleMetrics, evaluate_sample
 from benchmarks.metrics.summary import comparison_table, markdown, summarise
 from benchmarks.samples.samples import Samples
@@ -31,17 +31,17 @@ _KEPT = ("step", "crystals", "rollout/", "terms_of_scored/e", "variety/", "entro
 
 @dataclass
 class Args:
-    """What is compared.
+    """Settings of the comparison.
 
     Attributes:
-        runs: folders of runs, of reinforcement or of supervised fine-tuning, each with a ``model``.
-        out: folder to write.
-        batches: folders of ``crystalgen sample`` whose crystals are compared as they are, such as the best of n.
-        base: the model that all began with.
-        temperatures: of further samples of base and of the first run, to be compared with training.
-        size: crystals that are drawn of each model.
-        seed: of the crystals.
-        n_jobs: processes, by default one a core.
+        runs: Folders of runs, of reinforcement or supervised fine-tuning, each with a ``model``.
+        out: Folder of the results.
+        batches: Folders of ``crystalgen sample`` whose crystals are compared too, such as the best of n.
+        base: Base model of all runs.
+        temperatures: Temperatures of further samples of the base model and of the first run.
+        size: Crystals sampled from each model.
+        seed: Seed of the crystals.
+        n_jobs: Number of processes, by default one per core.
     """
 
     runs: Positional[tuple[Path, ...]]
@@ -55,9 +55,9 @@ class Args:
 
 
 def main(args: Args) -> None:
-    """Draw, examine, and write ``results.json``, ``table.md`` and pictures."""
+    """Sample, evaluate, and write ``results.json``, ``table.md`` and pictures."""
     args.out.mkdir(parents=True, exist_ok=True)
-    reference = load_reference().crystals
+    reference = load_reference()
     base = CrystalFormer.from_pretrained(args.base)
     samples: dict[str, CrystalBatch] = {"base": base.sample("mp20", args.size, seed=args.seed)}
     divergences: dict[str, tuple[float, float]] = {"base": (0.0, 0.0)}
@@ -70,11 +70,11 @@ def main(args: Args) -> None:
         samples[folder.name] = CrystalBatch.load(folder / "crystals.npz")
     for temperature in args.temperatures:
         for name, model in (("base", base), (args.runs[0].name, CrystalFormer.from_pretrained(args.runs[0] / "model"))):
-            drawn = model.sample("mp20", args.size, seed=args.seed, temperature=temperature)
-            samples[f"{name}, T = {temperature:g}"] = drawn
+            colder = model.sample("mp20", args.size, seed=args.seed, temperature=temperature)
+            samples[f"{name}, T = {temperature:g}"] = colder
     energy = EnergyAboveHull()
     metrics = {
-        name: evaluate_sample(Samples.from_crystals(batch, name), reference, energy, args.n_jobs)
+        name: evaluate_sample(Samples.from_crystals(batch, name), reference.crystals, energy, args.n_jobs)
         for name, batch in samples.items()
     }
     summaries = {name: summarise(sample) for name, sample in metrics.items()}
@@ -85,8 +85,9 @@ def main(args: Args) -> None:
     (args.out / "results.json").write_text(json.dumps(summaries, indent=1) + "\n")
     cells = [_divergence(divergences.get(name)) for name in summaries]
     row = markdown([["KL divergence from the base model (nats)", *cells]])
-    (args.out / "table.md").write_text(f"{comparison_table(summaries)}\n{row}\n")
-    _draw(args, metrics, summaries)
+    note = f"Novel: matches none of {reference_text(reference.facts())}."
+    (args.out / "table.md").write_text(f"{comparison_table(summaries)}\n{row}\n\n{note}\n")
+    _plot(args, metrics, summaries)
     print((args.out / "table.md").read_text())
 
 
@@ -109,7 +110,7 @@ def _keep(run: Path, out: Path) -> None:
     (folder / f"{run.name}.json").write_text(json.dumps({**about, "history": history}, indent=None) + "\n")
 
 
-def _draw(args: Args, metrics: dict[str, SampleMetrics], summaries: dict[str, dict[str, Any]]) -> None:
+def _plot(args: Args, metrics: dict[str, SampleMetrics], summaries: dict[str, dict[str, Any]]) -> None:
     histories = {run.name: RunFolder(run).history() for run in args.runs}
     histories = {name: history for name, history in histories.items() if "rollout/kl" in history[-1]}
     has_energies = all("terms_of_scored/e_above_hull" in history[-1] for history in histories.values())

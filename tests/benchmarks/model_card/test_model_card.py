@@ -7,8 +7,8 @@ import pytest
 
 from agents import CrystalFormer, CrystalFormerConfig, PretrainConfig
 from agents.training.run_folder import RunFolder
-from benchmarks.metrics.distribution import jensen_shannon
-from benchmarks.model_card import model_card, plots
+from benchmarks.metrics.reference import load_reference
+from benchmarks.model_card import model_card
 from crystal_env import Crystal, CrystalBatch, RewardResult
 
 ROCK_SALT = Crystal.from_string("225-a-Na-0-0-0-b-Cl-1/2-1/2-1/2-X-5.64-5.64-5.64-90-90-90")
@@ -30,28 +30,6 @@ def by_group(crystals):
         raise ArithmeticError("no energy in P1")
     energies = crystals.G / 100
     return RewardResult(-energies, {"e_above_hull": energies}, np.full(len(crystals), None, object))
-
-
-def test_jensen_shannon_of_a_coin_that_always_shows_heads_and_a_fair_one():
-    mixture = -(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25))  # entropy of the middle, less the mean of 0 and 1 bit
-    assert jensen_shannon(np.array([4, 0]), np.array([1, 1])) == pytest.approx(mixture - 0.5)
-    assert jensen_shannon(np.array([1, 0]), np.array([0, 7])) == pytest.approx(1.0)
-    assert jensen_shannon(np.array([2, 6]), np.array([1, 3])) == pytest.approx(0.0)
-
-
-def test_numbers_are_those_of_handbooks():
-    numbers = plots.numbers(batch(ROCK_SALT, PEROVSKITE))
-    np.testing.assert_allclose(numbers["density"], [2.16, 5.13], rtol=0.01)
-    np.testing.assert_allclose(numbers["volume per atom"], [5.64**3 / 8, 3.9**3 / 5])
-    assert numbers["atoms in the primitive cell"].tolist() == [2, 5]
-    assert numbers["number of elements"].tolist() == [2, 3]
-
-
-def test_distances_are_zero_to_oneself_and_shift_with_the_numbers():
-    assert set(plots.distances(batch(ROCK_SALT), batch(ROCK_SALT)).values()) == {0.0}
-    apart = plots.distances(batch(ROCK_SALT), batch(PEROVSKITE))
-    assert (apart["space groups"], apart["elements of the sites"]) == (1.0, 1.0)
-    assert (apart["number of sites"], apart["atoms in the primitive cell"]) == (1.0, 3.0)
 
 
 @pytest.fixture
@@ -78,7 +56,7 @@ def test_facts_of_a_run_give_the_command_that_makes_it_again(run):
     assert tyro.cli(PretrainConfig, args=command[2:], config=(OmitArgPrefixes,)) == run
 
 
-def test_a_run_that_went_on_from_another_tells_of_both(run, tmp_path):
+def test_facts_of_a_continued_run_include_the_earlier_one(run, tmp_path):
     RunFolder(run.run).save_state({})
     second = RunFolder(tmp_path / "second")
     second.write_settings(PretrainConfig(run.data, second.path, initial=str(run.run / "model"), epochs=7).plain())
@@ -100,18 +78,21 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 @pytest.mark.filterwarnings("ignore:the reward failed")
 def test_card_holds_the_model_and_its_yardsticks(run, tmp_path):
     training, validation = batch(ROCK_SALT, PEROVSKITE, CESIUM_CHLORIDE), batch(SHIFTED, CESIUM_CHLORIDE)
-    numbers, examined = model_card.card(CrystalFormer(TINY, seed=1), training, validation, 6, energy=by_group)
-    assert {name: len(metrics.samples) for name, metrics in examined.items()} == {
+    reference = load_reference(CrystalBatch.concatenate([training, validation[:1]]))
+    numbers, metrics_of = model_card.card(
+        CrystalFormer(TINY, seed=1), training, validation, reference, 6, energy=by_group
+    )
+    assert {name: len(metrics.samples) for name, metrics in metrics_of.items()} == {
         "model": 6,
-        "untrained network": 6,
-        "MP-20 validation": 2,
+        "untrained": 6,
+        "validation": 2,
     }
-    assert numbers["samples"]["MP-20 validation"]["rates"]["novel"]["count"] == 0
+    assert numbers["samples"]["validation"]["rates"]["novel"]["count"] == 0
     parts = numbers["log_likelihood"]["model"]
     assert parts["total"] == pytest.approx(sum(value for name, value in parts.items() if name != "total"), rel=1e-5)
     facts = model_card.training_facts(run.run)
     model_card.write_card(
-        tmp_path / "card", {"model": "m", "command": "c", "training": facts, **numbers}, examined, training
+        tmp_path / "card", {"model": "m", "command": "c", "training": facts, **numbers}, metrics_of, training
     )
     text = (tmp_path / "card" / "README.md").read_text()
     for expected in ("| structurally valid, % |", "| S.U.N. (≤ 0.1 eV/atom), % |", "| 87.4 |", facts["command"]):
