@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from agents.crystalformer.config import CrystalFormerConfig
 from agents.crystalformer.likelihood import LogProb
 from agents.crystalformer.model import CrystalFormer
-from agents.klppo.config import TrainConfig
+from agents.klppo.config import KLPPOConfig, TrainConfig
 from agents.sample import SampleConfig, sample
 from agents.search.best_of_n import best_of_n
 from agents.search.mcmc import MCMCResult
@@ -31,6 +31,7 @@ __all__ = [
     "CrystalVecEnv",
     "DPOConfig",
     "FinetuneConfig",
+    "KLPPOConfig",
     "LogProb",
     "MCMCConfig",
     "MCMCResult",
@@ -56,7 +57,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs stable-baselines3 with its first use: the network and its training do without."""
+    """Import the modules that need stable-baselines3 when they are first used: the network and its training do not."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
