@@ -222,6 +222,8 @@ class CrystalAlgorithm(BaseAlgorithm):
             total_timesteps or 0, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         self.iteration = 0 if reset_num_timesteps else self.iteration
+        if self._pending is not None and self._pending.settings != self.config.of_rollouts():
+            self._pending = None
         done, length = (self.num_timesteps, total_timesteps) if n_iterations is None else (self.iteration, n_iterations)
         callback.on_training_start(locals(), globals())
         while self._pending is not None or done < length:

@@ -148,6 +148,11 @@ class KLPPOConfig:
         """Return the weight of every part in the log ratio."""
         return dict.fromkeys(PARTS, 1.0) | {name: float(weight) for name, weight in self.log_ratio_weights.items()}
 
+    def of_rollouts(self) -> dict[str, Any]:
+        """Return the settings that the numbers of a rollout depend on."""
+        bounds = None if self.reward_range is None else tuple(map(float, self.reward_range))
+        return {"ratio": self.ratio, "paper_update": self.paper_update, "reward_range": bounds}
+
     def learning_rate_at(self, iteration: int, remaining: float) -> float:
         """Return the learning rate of an iteration.
 

@@ -26,6 +26,7 @@ from agents.klppo.rollout import Rollout
 from agents.training.micro_batches import micro_batches
 from agents.training.optimiser import optimiser_step
 from crystal_env.crystal import CrystalBatch
+from crystal_env.wyckoff import N_SLOTS
 
 _TOKENS, _TOKENS_CUDA = 2_000, 200_000  # of a micro-batch, by default
 
@@ -132,6 +133,7 @@ class KLPPO(CrystalAlgorithm):
             decisions,
             [{**result.info(row), "crystal": c, "episode": episodes[row]} for row, c in enumerate(crystals)],
             dict(zip(("sampling", "reward", "scoring"), np.diff(clock).tolist(), strict=True)),
+            config.of_rollouts(),
         )
         self.num_timesteps += int(n_decisions(crystals).sum())
         self._episode_num += len(crystals)
@@ -152,16 +154,12 @@ class KLPPO(CrystalAlgorithm):
         batch = rollout.take(rollout.usable())
         if len(batch):
             kl = batch.kl_divergence()
-            returns = batch.rewards - (
-                0.0 if config.paper_update else config.tau * kl
-            )  # Eq. S2: no gradient through it
+            returns = batch.rewards if config.paper_update else batch.rewards - config.tau * kl  # Eq. S2
             baseline, self.average = baselines(
                 config.baseline, returns, batch.crystals.G, self.average, config.ema_decay
             )
             advantages = self._tensor(returns - baseline)
-            old = self._tensor(
-                _weighted(config, batch.log_prob) if batch.decisions is None else batch.decisions
-            )  # ln p_old of Eq. S1
+            old = self._tensor(_old_log_prob(config, batch))
             if config.replay_coef:
                 self.top_k.size = config.replay_size
                 self.top_k.add(batch.crystals, batch.rewards)
@@ -200,9 +198,8 @@ class KLPPO(CrystalAlgorithm):
         for part in micro_batches(batch.crystals.n_sites(), self._max_tokens(config)):
             at = torch.from_numpy(part).to(self.device)
             if config.ratio == "token":
-                now = _decisions_of(
-                    config, score_decisions(self.model, batch.crystals[part], self.adapter.distribution)
-                )
+                decisions = score_decisions(self.model, batch.crystals[part], distribution).in_a_row()
+                now = decisions * torch.from_numpy(_decision_weights(config)).to(decisions)
             else:
                 parts = score(self.model, batch.crystals[part], distribution, _likelihood(config))
                 now = _weighted(config, parts._asdict())
@@ -243,12 +240,12 @@ class KLPPO(CrystalAlgorithm):
         return torch.from_numpy(array).to(self.device, self.model.real_dtype)
 
     def _decisions(self, config: KLPPOConfig, crystals: CrystalBatch) -> NDArray[np.float64]:
-        """Return the weighted log-likelihoods of all decisions (B, 108) of crystals."""
+        """Return the log-likelihoods of all decisions (B, 108) of crystals."""
         assert self.adapter is not None
         rows = np.zeros((len(crystals), N_DECISIONS))
         for part in micro_batches(crystals.n_sites(), self._max_tokens(config)):
             decisions = score_decisions(self.model, crystals[part], self.adapter.distribution)
-            rows[part] = _decisions_of(config, decisions).double().cpu()
+            rows[part] = decisions.in_a_row().double().cpu()
         return rows
 
 
@@ -262,7 +259,17 @@ def _weighted(config: KLPPOConfig, parts: Mapping[str, Any]) -> Any:
     return sum(weight * parts[name] for name, weight in config.weights().items() if weight)
 
 
-def _decisions_of(config: KLPPOConfig, decisions: DecisionLogProb) -> Tensor:
-    """Return all weighted decisions (B, 108)."""
+def _old_log_prob(config: KLPPOConfig, batch: Rollout) -> NDArray[np.float64]:
+    """Return the weighted ln p_old of Eq. S1: (B,) of crystals, or (B, 108) of their decisions."""
+    if batch.decisions is not None:
+        return batch.decisions * _decision_weights(config)
+    old: NDArray[np.float64] = _weighted(config, batch.log_prob)
+    return old
+
+
+def _decision_weights(config: KLPPOConfig) -> NDArray[np.float64]:
+    """Return the weight of every decision (108,)."""
+    ones = DecisionLogProb(*(torch.ones(1, *shape) for shape in ((N_SLOTS + 1,), (N_SLOTS + 1,), (N_SLOTS, 3), ())))
     weights = config.weights()
-    return type(decisions)(*(part * weights[name] for name, part in decisions._asdict().items())).in_a_row()
+    weighted = DecisionLogProb(*(part * weights[name] for name, part in ones._asdict().items()))
+    return weighted.in_a_row()[0].double().numpy()

@@ -25,6 +25,7 @@ class Rollout:
         decisions (B, 108): log-likelihood of every decision, where ratios are those of decisions.
         infos: infos for the callbacks of stable-baselines3.
         seconds: name -> time of sampling, reward and scoring.
+        settings: name -> settings that the numbers depend on.
     """
 
     crystals: CrystalBatch
@@ -35,6 +36,7 @@ class Rollout:
     decisions: NDArray[np.float64] | None = None
     infos: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rewards)

@@ -240,6 +240,25 @@ def test_settings_given_to_load_win(tmp_path):
     assert (loaded.tau, len(loaded.top_k.rewards), len(sampled(loaded))) == (0.7, 3, 16)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"ratio": "token"}), ({"ratio": "token"}, {"ratio": "sequence"}), ({}, {"reward_range": (0.4, 0.6)}),
+        ({"ratio": "token"}, {"log_ratio_weights": {"lattice": 0.0}}), ({}, {"log_ratio_weights": {"lattice": 0.0}}),
+    ],
+)  # fmt: skip
+def test_settings_changed_with_a_batch_pending_hold_for_it(tmp_path, before, after):
+    one = agent(policy_kwargs={"model": base_model().float()}, **before)
+    sampled(one)
+    one.save(tmp_path / "agent.zip")
+    loaded = KLPPO.load(tmp_path / "agent.zip", env=environment(), **after)
+    loaded.set_logger(Logger(None, []))
+    loaded.learn(n_iterations=1, log_interval=0)
+    assert loaded.logger.name_to_value["train/first_ratio_error"] < 1e-4
+    if "reward_range" in after:
+        assert 0.4 <= loaded.logger.name_to_value["rollout/reward_mean"] <= 0.6
+
+
 @pytest.mark.parametrize(("name", "value"), [("tau", np.nan), ("batch_size", 0), ("reward_range", (0,))])
 def test_attributes_set_later_are_checked_before_the_next_update(name, value):
     one = agent()
