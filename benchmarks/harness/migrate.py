@@ -2,7 +2,7 @@
 
 ``crystalgen benchmark migrate FOLDERS...`` migrates ``results.json``, ``seed.json`` and ``samples.csv.gz`` of
 ``crystalgen benchmark run`` below folders, in place. Statistics over seeds are those of `benchmarks.metrics.intervals`.
-Migrating again changes nothing. Commands in the provenance stay as they were run.
+Migrating again changes nothing. Commands in the provenance and settings of agents stay as they were run.
 """
 
 import csv
@@ -108,6 +108,26 @@ _COLUMNS = {
     "compositional": "compositionally_valid",
     "found": "space_group_recovered",
 }
+_DIELECTRIC = {
+    "merit ≥ 100 eV": "figure_of_merit_100",
+    "stable": "stable_0.1",
+    "both": "stable_figure_of_merit_100",
+    "both, distinct": "unique_stable_figure_of_merit_100",
+    "both, distinct, novel": "sun_figure_of_merit_100",
+    "distinct structures": "unique",
+    "mean merit (eV)": "figure_of_merit_mean",
+    "median band gap (eV)": "band_gap_median",
+    "median dielectric constant": "dielectric_constant_median",
+    "median e_above_hull (eV/atom)": "e_above_hull_median",
+    "distinct formulas": "formulas",
+}
+_LOG = {
+    "rollout/failed_share": "rollout/failure_rate",
+    **{f"rollout/{name}_share": f"rollout/{name}_rate" for name in ("valid", "success", "unique", "unique_success")},
+    "variety/prototypes": "variety/templates",
+    "variety/largest_formula_share": "variety/largest_formula_fraction",
+    "train/clip_share": "train/clip_fraction",
+}
 _MP20 = {  # SHA-256 of the files -> number of crystals
     "080d7371b616ace0c9378b47fd7f94df225ac6710e8e16d33220e16c38954014": 27_136,
     "0e0a75f235394577679d96eb3db5300accb7433cf9622621acc4e040faff2131": 7_431,
@@ -131,8 +151,8 @@ def migrate(folders: Sequence[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"folders must be folders of results, there is no {folder}")
-        files = [path for path in sorted(folder.rglob("*.json")) if path.name in _MIGRATIONS]
-        changed += [path for path in files if _migrated(path, _MIGRATIONS[path.name])]
+        files = sorted(folder.rglob("*.json"))
+        changed += [path for path in files if _migrated(path, _MIGRATIONS.get(path.name, migrate_history))]
         changed += [path for path in sorted(folder.rglob("samples.csv.gz")) if _migrated_table(path)]
     return changed
 
@@ -180,11 +200,20 @@ def migrate_seed(entry: Any) -> Any:
     return {names.get(name, name): nested[name](value) if name in nested else value for name, value in entry.items()}
 
 
+def migrate_history(values: Any) -> Any:
+    """Return the settings and the history of a training run with the current names of its log."""
+    if not isinstance(values, dict) or not isinstance(values.get("history"), list):
+        return values
+    return values | {"history": [_renamed(entry, _LOG) for entry in values["history"]]}
+
+
 def migrate_summary(summary: Any) -> Any:
     """Return a summary of samples in the current format."""
     shares = summary.get("shares") if isinstance(summary, dict) else None
-    if not isinstance(shares, dict) or not all(isinstance(one, dict) and "share" in one for one in shares.values()):
+    if not isinstance(shares, dict):
         return summary
+    if all(isinstance(entry, list) for entry in shares.values()):
+        return _dielectric(summary)
     rates = {
         _RATES.get(name, name): {
             "count": entry["count"],
@@ -202,6 +231,16 @@ def migrate_summary(summary: Any) -> Any:
         divergence = rest.pop("divergence")
         rest["kl_divergence"] = {"nats": divergence["nats"], "standard_error": divergence["standard error"]}
     return {"rates": rates, **_renamed(rest, _ENERGIES)}
+
+
+def _dielectric(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return a summary of dielectric materials, whose rates are lists of count, total and interval."""
+    rates = {
+        _DIELECTRIC[name]: {"count": count, "total": total, "rate": count / total, "interval": [low, high]}
+        for name, (count, total, low, high) in summary["shares"].items()
+    }
+    rest = {name: value for name, value in summary.items() if name != "shares"}
+    return {"rates": rates, **_renamed(rest, _DIELECTRIC)}
 
 
 def _card(values: Any) -> Any:

@@ -122,6 +122,17 @@ def test_a_digest_that_was_not_of_the_definition_is_not_mended():
     assert migrate_results(other)["task"]["digest"] not in (TASK.digest, replace(TASK, floor=-1.0).digest)
 
 
+def test_other_published_files_are_migrated_alike(tmp_path):
+    (tmp_path / "run.json").write_text('{"settings": {}, "history": [{"step": 1, "rollout/success_share": 0.5}]}')
+    dielectric = {"base": {"shares": {"merit ≥ 100 eV": [5, 1000, 0.002, 0.012]}, "mean merit (eV)": 7.4}}
+    (tmp_path / "results.json").write_text(json.dumps(dielectric))
+    assert len(migrate([tmp_path])) == 2
+    run, results = (json.loads((tmp_path / name).read_text()) for name in ("run.json", "results.json"))
+    assert run["history"] == [{"step": 1, "rollout/success_rate": 0.5}]
+    assert results["base"]["rates"]["figure_of_merit_100"]["rate"] == 0.005
+    assert results["base"]["figure_of_merit_mean"] == 7.4
+
+
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="there is no"):
         migrate([tmp_path / "nowhere"])
