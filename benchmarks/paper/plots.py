@@ -1,4 +1,4 @@
-"""The panels of the figures, each drawn on the axes it is given."""
+"""The panels of the figures, each plotted on given axes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -259,8 +259,8 @@ NUMBERS: dict[str, tuple[Number, ...]] = {
         Number("fraction in the test set (%)", 10, f"{_APPENDIX_D}: 8:1:1"),
         Number("highest constant", 100, f"{_APPENDIX_D}: components in [-10, 100]"),
         Number("mean absolute error, test", None, "Fig. S4, plotted"),
-        Number("mean error, test", None, f"Fig. S4, drawn; {_APPENDIX_D}: 'often underestimating'"),
-        Number("underestimated, test (%)", None, f"Fig. S4, drawn; {_APPENDIX_D}: 'often underestimating'"),
+        Number("mean error, test", None, f"Fig. S4, plotted; {_APPENDIX_D}: 'often underestimating'"),
+        Number("underestimated, test (%)", None, f"Fig. S4, plotted; {_APPENDIX_D}: 'often underestimating'"),
     ),
 }
 """Figure or table -> its numbers, in the order in which they are printed."""

@@ -51,8 +51,8 @@ def agent(name, training_set):
 
 def played(name, task, seed, training_set):
     session = Session(task, seed=seed)
-    player = agent(name, training_set).train(session)
-    return session, sample_agent(player, task, seed)
+    sampler = agent(name, training_set).train(session)
+    return session, sample_agent(sampler, task, seed)
 
 
 def equal(a, b):

@@ -9,9 +9,9 @@ from benchmarks.tasks import find_task
 
 
 def test_substitution_keeps_sites_and_maps_elements_one_to_one(known):
-    player = Substitution(known, grammar_of(find_task("validity")))
+    sampler = Substitution(known, grammar_of(find_task("validity")))
     prototypes = known.crystals[:200]
-    new, fits = player.substituted(prototypes, np.random.default_rng(0))
+    new, fits = sampler.substituted(prototypes, np.random.default_rng(0))
     assert fits.all()
     assert np.array_equal(new.W, prototypes.W)
     assert (new.A != prototypes.A).any(1).all()
@@ -22,9 +22,9 @@ def test_substitution_keeps_sites_and_maps_elements_one_to_one(known):
 
 def test_substitution_reaches_a_given_formula(known):
     task = find_task("structure-prediction").case(0)
-    player = Substitution(known, grammar_of(task))
+    sampler = Substitution(known, grammar_of(task))
     groups = grammar_of(task).sample_groups(50, np.random.default_rng(0))
-    crystals = player.sample(groups, 1)
+    crystals = sampler.sample(groups, 1)
     assert np.array_equal(crystals.G, groups)
     assert {crystal.formula for crystal in crystals} == {"CoBr2"}
     assert keeps(crystals, task).all()

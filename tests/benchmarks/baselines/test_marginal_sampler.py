@@ -9,8 +9,8 @@ from benchmarks.tasks import find_task
 
 
 def test_marginals_of_samples_are_those_of_known_crystals(known):
-    player = TokenMarginals(known, grammar_of(find_task("validity")), smoothing=0.0)
-    crystals = player.sample(np.full(4000, 221), 0)
+    sampler = TokenMarginals(known, grammar_of(find_task("validity")), smoothing=0.0)
+    crystals = sampler.sample(np.full(4000, 221), 0)
     rows = known.rows_of(221)
     for column in (known.crystals.W[rows][:, 0], known.crystals.n_sites()[rows] == 1):
         same = crystals.W[:, 0] if column.dtype != bool else crystals.n_sites() == 1
