@@ -1,4 +1,4 @@
-"""How likely crystals are: exactly the density that the sampler draws from, or what the paper's code scores.
+"""Log-likelihoods of crystals: exactly the density that the sampler samples from, or the one of the paper's code.
 
 The space group is given: all is conditional on it. A log-likelihood has four parts, in nats: letters (STOP included),
 elements, coordinates and lattice.
@@ -25,7 +25,7 @@ from crystal_env.wyckoff import N_ELEMENTS, N_GROUPS, N_LETTERS, N_SLOTS, tables
 Likelihood = Literal["exact", "paper"]
 
 N_DECISIONS = 2 * (N_SLOTS + 1) + 3 * N_SLOTS + 1
-"""Places for decisions of a crystal: letters and elements of 22 slots, coordinates of 21, and the lattice as one."""
+"""Maximum decisions of a crystal: letters and elements of 22 slots, coordinates of 21, and the lattice as one."""
 
 _LOG_TWO_PI = float(np.log(2 * np.pi))
 _CHUNK = 2_000  # tokens scored at once: what a core's cache holds
@@ -62,8 +62,8 @@ class DecisionLogProb(NamedTuple):
         parts = (self.letters.sum(1), self.elements.sum(1), self.coordinates.sum((1, 2)), self.lattice)
         return LogProb(torch.stack(parts).sum(0), *parts)
 
-    def in_a_row(self) -> Tensor:
-        """Return all decisions side by side (B, `N_DECISIONS`), whatever n is."""
+    def flattened(self) -> Tensor:
+        """Return all decisions as one array (B, `N_DECISIONS`), whatever n is."""
         sites = [F.pad(part, (0, N_SLOTS + 1 - part.shape[1])) for part in (self.letters, self.elements)] + [
             F.pad(self.coordinates, (0, 0, 0, N_SLOTS - self.coordinates.shape[1])).flatten(1)
         ]

@@ -198,7 +198,7 @@ class KLPPO(CrystalAlgorithm):
         for part in micro_batches(batch.crystals.n_sites(), self._max_tokens(config)):
             at = torch.from_numpy(part).to(self.device)
             if config.ratio == "token":
-                decisions = score_decisions(self.model, batch.crystals[part], distribution).in_a_row()
+                decisions = score_decisions(self.model, batch.crystals[part], distribution).flattened()
                 now = decisions * torch.from_numpy(_decision_weights(config)).to(decisions)
             else:
                 parts = score(self.model, batch.crystals[part], distribution, _likelihood(config))
@@ -245,7 +245,7 @@ class KLPPO(CrystalAlgorithm):
         rows = np.zeros((len(crystals), N_DECISIONS))
         for part in micro_batches(crystals.n_sites(), self._max_tokens(config)):
             decisions = score_decisions(self.model, crystals[part], self.adapter.distribution)
-            rows[part] = decisions.in_a_row().double().cpu()
+            rows[part] = decisions.flattened().double().cpu()
         return rows
 
 
@@ -272,4 +272,4 @@ def _decision_weights(config: KLPPOConfig) -> NDArray[np.float64]:
     ones = DecisionLogProb(*(torch.ones(1, *shape) for shape in ((N_SLOTS + 1,), (N_SLOTS + 1,), (N_SLOTS, 3), ())))
     weights = config.weights()
     weighted = DecisionLogProb(*(part * weights[name] for name, part in ones._asdict().items()))
-    return weighted.in_a_row()[0].double().numpy()
+    return weighted.flattened()[0].double().numpy()

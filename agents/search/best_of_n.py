@@ -1,4 +1,4 @@
-"""The best of n crystals: what drawing more, without any learning, can do."""
+"""Best of n: more samples without any learning."""
 
 from typing import NamedTuple, Unpack
 
@@ -21,16 +21,15 @@ class BestOfN(NamedTuple):
 
     Attributes:
         crystals: the best one of each group.
-        result: what they are worth.
+        result: their rewards.
         calls: distinct crystals that were scored.
-        divergence: the most, in nats, that the distribution of a group's best is away from the model's; see
-            `divergence_bound`.
+        kl_bound: upper bound of the KL divergence from the model, in nats: see `kl_bound`.
     """
 
     crystals: CrystalBatch
     result: RewardResult
     calls: int
-    divergence: float
+    kl_bound: float
 
 
 def best_of_n(
@@ -47,18 +46,18 @@ def best_of_n(
     progress: bool = False,
     **constraints: Unpack[ConstraintOptions],
 ) -> BestOfN:
-    """Draw ``size`` groups of n crystals, each of one space group, and return the best of each.
+    """Sample ``size`` groups of n crystals, each of one space group, and return the best of each.
 
     Args:
-        model: what draws.
+        model: the network.
         reward: a callable, or ``"module:attribute"``.
         n: crystals of a group.
         size: groups.
         floor: reward of a crystal that cannot be scored.
-        space_groups: what those of the groups are drawn from: see `CrystalFormer.sample`.
+        space_groups: space groups to sample: see `CrystalFormer.sample`.
         seed: see `CrystalFormer.sample`.
         bins: see `CrystalFormer.sample`.
-        batch_size: crystals that are drawn and scored at a time; see `CrystalFormer.sample`.
+        batch_size: crystals that are sampled and scored together; see `CrystalFormer.sample`.
         progress: show a bar with the time left.
         constraints: see `CrystalFormer.sample`.
 
@@ -72,20 +71,18 @@ def best_of_n(
     scorer, streams = Scorer(resolve_reward(reward), floor), RandomStreams(seed)
     groups = np.repeat(sample_groups(space_groups, size, streams, constraints), n)
     distribution, samples = Distribution(compile_constraints(groups, constraints), bins=bins), ScoredSamples()
-    with tqdm(total=len(groups), unit="crystal", desc="draw and score", disable=not progress) as bar:
+    with tqdm(total=len(groups), unit="crystal", desc="sample and score", disable=not progress) as bar:
         for start in range(0, len(groups), batch_size):
             index = np.arange(start, min(start + batch_size, len(groups)))
             sampled = sample_crystals(model, groups[index], distribution, streams, batch_size, index=index)
             samples = samples.extended(sampled.crystals, scorer)
             bar.update(len(index))
     best = np.arange(size) * n + samples.result.total.reshape(size, n).argmax(1)
-    return BestOfN(
-        samples.crystals[best], samples.result.take(best), len(samples.crystals.distinct()[0]), divergence_bound(n)
-    )
+    return BestOfN(samples.crystals[best], samples.result.take(best), len(samples.crystals.distinct()[0]), kl_bound(n))
 
 
-def divergence_bound(n: int) -> float:
-    """Return ln n - (n - 1) / n, which bounds the divergence in nats of the best of n from what draws them.
+def kl_bound(n: int) -> float:
+    """Return ln n - (n - 1) / n, an upper bound of the KL divergence of the best of n from the model, in nats.
 
     It is exact where no two crystals have the same reward (Beirami et al., arXiv:2401.01879).
     """

@@ -142,7 +142,7 @@ def test_letters_and_elements_sum_to_one_over_all_crystals(model, case, settings
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("rules", [{"site_elements": [["Fe"], ["Fe", "Si"]]}, {"tied_sites": [[0, 1]]}], ids=str)
-def test_with_bins_coordinates_sum_to_one_with_all_that_depends_on_them(model, rules, settings):
+def test_bins_of_coordinates_and_what_follows_sum_to_one(model, rules, settings):
     rules = {"elements": ["Fe", "Si"], "max_sites": 2, "max_atoms": 8} | rules  # one or two sites a on (x, x, x)
     crystals = every_crystal(198, [26, 14], 2, [1], coordinates=True)
     p = scored(model, crystals, bins=BINS, **rules, **settings)
@@ -170,7 +170,7 @@ def test_with_bins_lattices_sum_to_one_over_every_tetragonal_cell(model, setting
     assert float(p.lattice.std()) > 1
 
 
-def test_top_p_keeps_the_likeliest_whatever_the_temperature_and_among_the_allowed_only():
+def test_top_p_keeps_the_likeliest_allowed_at_any_temperature():
     logits, mask = (
         torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64).log(),
         torch.tensor([True, True, True, False]),
@@ -185,7 +185,7 @@ def test_top_p_keeps_the_likeliest_whatever_the_temperature_and_among_the_allowe
     assert torch.allclose(p, torch.tensor([0, 2 / 3, 1 / 3, 0], dtype=torch.float64))
 
 
-def test_coordinates_integrate_to_one_per_unit_of_a_fractional_coordinate(model):
+def test_coordinates_integrate_to_one_over_the_unit_cell(model):
     crystals = Crystal.from_string("225-e-Na-0.3-0-0-X-5-5-5-90-90-90").to_batch()[np.zeros(5000, int)]
     crystals.XYZ[:, 0, 0] = np.arange(5000) / 5000
     for settings in SETTINGS:
@@ -210,7 +210,7 @@ def test_the_total_is_the_sum_of_its_parts(model, crystals):
         assert torch.isfinite(p.total).all()
 
 
-def test_the_papers_coordinates_are_exact_ones_per_radian_where_no_variable_is_used_twice(model, crystals):
+def test_the_papers_coordinates_are_exact_where_none_depends(model, crystals):
     crystals = crystals[crystals.n_sites() < 20]  # after 20 sites the paper's code knows no end
     exact, paper = (scored(model, crystals, likelihood=likelihood) for likelihood in ("exact", "paper"))
     assert torch.equal(exact.letters, paper.letters)
@@ -296,7 +296,7 @@ def gradient(model, log_p):
 
 @pytest.mark.parametrize("bins", [0, BINS])
 @pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_drawn_has_no_likelihood_and_disturbs_no_other_crystal(case, bins):
+def test_impossible_crystals_have_none_and_disturb_no_other(case, bins):
     model, (text, changes) = tiny(), BAD[case]
     good = CrystalBatch.from_crystals([Crystal.from_string(text) for text in (SALT, SKEW, SALT, SKEW)])
     bad = Crystal.from_string(text).to_batch()

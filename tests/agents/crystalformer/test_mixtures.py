@@ -40,7 +40,7 @@ INTERVALS = [
 
 
 @pytest.mark.parametrize(("low", "high"), INTERVALS)
-def test_normal_mass_and_its_gradient_are_exact_in_the_middle_and_in_both_tails(low, high):
+def test_normal_mass_and_its_gradient_are_exact_in_both_tails(low, high):
     with mpmath.workdps(60):
         a, b = sorted([-mpmath.mpf(low), -mpmath.mpf(high)]) if low > 0 else (mpmath.mpf(low), mpmath.mpf(high))
         below, above = (mpmath.erfc(-x / mpmath.sqrt(2)) / 2 for x in (a, b))
@@ -127,7 +127,7 @@ def reference_log_density(mixture, L, bounds):
     return np.logaddexp.reduce(mixture.log_weights.numpy() + each.sum(-1), axis=1)
 
 
-def test_triclinic_lattices_have_the_density_of_truncated_gaussians_with_the_bounds_of_the_environment():
+def test_triclinic_lattices_are_truncated_at_the_bounds():
     L = random_lattices(2_000, np.random.default_rng(0))
     assert np.allclose(lattice_bounds(torch.from_numpy(L)), bounds_of(L), atol=1e-12)
     expected = reference_log_density(TRICLINIC, L, bounds_of(L))
@@ -165,7 +165,7 @@ def test_triclinic_lattices_integrate_to_one():
     assert np.mean(careless * (ratio > 0)) < 1 - 20 * error
 
 
-def test_outside_of_the_bounds_the_density_is_zero_and_fixed_parameters_do_not_count():
+def test_the_density_is_zero_out_of_bounds_of_free_parameters():
     rng = np.random.default_rng(3)
     inside = random_lattices(50, rng)
     for parameter in range(6):
@@ -190,7 +190,7 @@ def test_a_number_at_its_bound_is_inside_also_in_single_precision():
 
 
 @pytest.mark.parametrize("parameter", range(6))
-def test_bins_of_the_lattice_sum_to_one_and_follow_the_density_and_their_width(parameter):
+def test_bins_of_the_lattice_follow_density_and_bin_width(parameter):
     n = 960
     at = Vocabulary(n).normalised[Phase.A + parameter, N_SYMBOLS:]
     value = 0.7 * (40 / 0.7) ** at if parameter < 3 else ANGLES[0] + at * (ANGLES[1] - ANGLES[0])
@@ -211,7 +211,7 @@ def test_bins_of_the_lattice_sum_to_one_and_follow_the_density_and_their_width(p
         assert np.allclose(bins[common] / width[common], expected[common], rtol=0.02)
 
 
-def test_forbidden_bins_of_gamma_have_no_probability_and_the_others_share_it():
+def test_forbidden_bins_of_gamma_have_no_probability():
     bins = np.array([(0, 0), (0, 23), (12, 12), (20, 3)])
     allowed = torch.from_numpy(gamma_bins(bins, 24))
     low, high = gamma_bounds(*(30 + 5.0 * bins).T).T

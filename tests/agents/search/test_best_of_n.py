@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from tiny_grammar import BINS, CONSTRAINTS, GROUPS, base_model, divergence, every_crystal, probabilities, reward
 
-from agents.search.best_of_n import best_of_n, divergence_bound
+from agents.search.best_of_n import best_of_n, kl_bound
 
 OPTIONS = {"space_groups": list(GROUPS), "bins": BINS, **CONSTRAINTS}
 
@@ -45,7 +45,7 @@ def test_the_divergence_is_within_the_bound(model, n):
     p = probabilities(model)
     for G, (_, law) in best_law(p, reward(every_crystal()), n).items():
         base = best_law(p, reward(every_crystal()), 1)[G][1]
-        assert 0 <= divergence(law, base) + 1e-9 <= divergence_bound(n) + 1e-6
+        assert 0 <= divergence(law, base) + 1e-9 <= kl_bound(n) + 1e-6
     assert n == 1 or divergence(law, base) > 0.1
 
 
@@ -53,7 +53,7 @@ def test_the_divergence_is_within_the_bound(model, n):
 def test_the_bound_is_exact_for_continuous_rewards(n):
     density = [lambda u: n * u ** (n - 1), lambda u: np.log(n) + (n - 1) * np.log(u)]  # of the quantile of the best
     exact = quad(lambda u: density[0](u) * density[1](u), 0, 1, points=[1 - 1 / n] if n > 1 else None)[0]
-    assert divergence_bound(n) == pytest.approx(exact, abs=1e-7)
+    assert kl_bound(n) == pytest.approx(exact, abs=1e-7)
 
 
 def test_more_crystals_are_better_and_are_counted(model):
@@ -61,7 +61,7 @@ def test_more_crystals_are_better_and_are_counted(model):
     for n in (1, 2, 8):
         best = best_of_n(model, reward, n, 200, seed=0, space_groups=list(GROUPS), **CONSTRAINTS)
         assert best.calls == 200 * n  # no two are equal on the continuous environment
-        assert best.divergence == divergence_bound(n)
+        assert best.kl_bound == kl_bound(n)
         means.append(best.result.total.mean())
     assert means == sorted(means)
     assert means[2] > means[0] + 0.2

@@ -1,6 +1,5 @@
 """Chains end up distributed as p_base exp(r / tau), whatever they start from, and say how long that took."""
 
-import json
 import os
 import signal
 from dataclasses import replace
@@ -11,11 +10,8 @@ import torch
 from scipy.stats import chisquare, ks_2samp
 from tiny_grammar import BINS, CONSTRAINTS, GROUPS, base_model, every_crystal, optimum, probabilities, reward
 
-from agents.search.autocorrelation import autocorrelation_time
 from agents.search.mcmc import mcmc
 from agents.search.mcmc_config import MCMCConfig
-from agents.search.mcmc_run import plot
-from benchmarks.cli.cli import main
 from crystal_env import CrystalBatch
 from crystal_env.reward import RewardResult
 
@@ -54,7 +50,7 @@ def test_whole_crystals_reach_the_optimal_distribution(with_lattice):
     assert agreement(result.crystals, base, with_lattice) < 1e-12  # the comparison can tell
 
 
-def test_templates_keep_their_letters_and_reach_the_optimum_given_them():
+def test_templates_keep_their_letters_and_reach_the_optimum():
     base = probabilities(base_model())
     start = base_model().sample([221] * 1000, seed=0, bins=BINS, wyckoff_letters="ab", elements=[3])
     constraints = {"elements": CONSTRAINTS["elements"], "wyckoff_letters": "ab"}
@@ -90,17 +86,6 @@ def test_without_a_reward_chains_stay_in_the_base_distribution(moves):
     assert ks_2samp(*scores).pvalue > 1e-5
     assert all(0.05 < share < 1 for share in result.acceptance.values())
     np.testing.assert_allclose(result.log_prob, scores[0])
-
-
-def test_autocorrelation_time_is_that_of_an_autoregressive_process():
-    rng = np.random.default_rng(0)
-    for memory in (0.0, 0.5, 0.9):
-        x, series = np.zeros(50), []
-        for noise in rng.normal(size=(4000, 50)):
-            x = memory * x + noise
-            series.append(x)
-        assert autocorrelation_time(np.array(series)) == pytest.approx((1 + memory) / (1 - memory), rel=0.08)
-    assert autocorrelation_time(np.ones((10, 3))) == 1.0
 
 
 def test_samples_trace_and_best_fit_together():
@@ -174,40 +159,10 @@ def test_an_interrupt_ends_after_the_step_at_hand_with_what_there_is():
     assert len(result.trace) == len(steps) - 1 == 4
 
 
-def test_a_picture_is_drawn(tmp_path):
-    plot(mcmc(base_model(), reward, replace(TINY, chains=5, steps=5), progress=False), tmp_path / "trace.png")
-    assert (tmp_path / "trace.png").stat().st_size > 1000
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"chains": 0}, "chains"), ({"tau": 0.0}, "tau"), ({"tau_start": -1.0}, "tau_start"), ({"moves": "x"}, "moves"),
-     ({"p_independent": 2.0}, "p_independent"), ({"lattice_scale": 0.0}, "lattice_scale"), ({"thin": 0}, "thin")],
-)  # fmt: skip
-def test_settings_are_checked(options, message):
-    with pytest.raises(ValueError, match=message):
-        MCMCConfig(**options)
-
-
 def test_a_start_that_cannot_be_drawn_is_refused():
     stray = base_model().sample([225], seed=0, elements=["O"])
     with pytest.raises(ValueError, match="initial must be crystals that the model can sample, crystal 0"):
         mcmc(base_model(), reward, replace(TINY, bins=0), initial=CrystalBatch.from_crystals(stray), progress=False)
-
-
-def test_the_command_leaves_crystals_trace_and_settings(tmp_path, capsys):
-    base_model().float().save_pretrained(tmp_path / "base")
-    main(["mcmc", "--out", str(tmp_path / "out"), "--model", str(tmp_path / "base"), "--reward", "rewards:Density",
-          "--reward-kwargs", '{"target": 2.0}', "--chains", "6", "--steps", "5", "--thin", "2", "--space-group", "221",
-          "--constraints", '{"elements": ["Na", "Cl"], "max_sites": 2}'])  # fmt: skip
-    out = tmp_path / "out"
-    settings = json.loads((out / "run.json").read_text())
-    assert settings["settings"]["chains"]["steps"] == 5
-    assert settings["calls"] > 6
-    assert len(CrystalBatch.load(out / "last" / "crystals.npz")) == 6
-    assert len(CrystalBatch.load(out / "samples.npz")) == 18
-    assert len((out / "trace.csv").read_text().splitlines()) == 6
-    assert (out / "trace.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("bins", [0, BINS])

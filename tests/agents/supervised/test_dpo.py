@@ -124,7 +124,7 @@ def three_crystals():
     return crystals[np.flatnonzero(crystals.L[:, 0] == np.unique(crystals.L[:, 0])[12])]
 
 
-def test_the_optimum_is_the_tilted_reference_of_the_rewards_behind_the_preferences(config, base):
+def test_the_optimum_is_the_reference_tilted_by_the_rewards(config, base):
     """The better of two is preferred with the odds 3 to 1 or 9 to 1: rewards 0, ln 3 and 2 ln 3 (Bradley-Terry)."""
     crystals, beta = three_crystals(), 0.5
     assert crystals.A[:, 0].tolist() == list(ELEMENTS)
@@ -156,7 +156,7 @@ def test_preferences_by_reward_raise_the_mean_reward(config, base):
     assert first["pairs"] == len(pairs[0]) == len(pairs[1]) > 100
 
 
-def test_the_loss_the_accuracy_and_the_margin_are_those_of_the_log_probs(config, base):
+def test_loss_accuracy_and_margin_are_those_of_the_log_probs(config, base):
     config = replace(config, beta=0.4)
     crystals = base[0].sample(list(GROUPS), 40, seed=1, **OPTIONS)
     pairs = Pairs(crystals[:20], crystals[20:])

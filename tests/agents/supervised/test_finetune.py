@@ -180,7 +180,7 @@ def files(config):
     }
 
 
-def test_an_interrupted_run_ends_like_one_that_was_not_and_scores_nothing_twice(config, monkeypatch):
+def test_an_interrupted_run_ends_alike_and_scores_nothing_twice(config, monkeypatch):
     whole, counts = replace(config, run=config.run.with_name("whole")), [Counting(), Counting()]
     expected = finetune(whole, False, reward=counts[0])
     steps = int(history(whole)[-1]["step"])
@@ -303,7 +303,7 @@ def test_what_the_environment_cannot_build_is_not_learnt(config):
     assert kept(config).L.max() < 100
 
 
-def test_of_equal_crystals_the_best_is_kept_where_they_have_to_be_distinct(config, base):
+def test_the_best_of_equal_crystals_is_kept_on_request(config, base):
     crystals = base[0].sample(list(GROUPS), 200, seed=0, **OPTIONS)
     noise = np.random.default_rng(0).random(200)
     samples = ScoredSamples().extended(crystals, Scorer(lambda batch: batch.L[:, 0], 0.0))

@@ -198,7 +198,7 @@ def test_augmentation_and_dropout_change_what_is_learnt(config):
 
 
 @pytest.mark.parametrize("stop", [None, 2], ids=["before the first checkpoint", "after it"])
-def test_a_run_that_broke_off_forgets_what_it_did_after_its_last_checkpoint(config, monkeypatch, stop):
+def test_a_broken_run_forgets_what_came_after_its_checkpoint(config, monkeypatch, stop):
     whole = replace(config, run=config.run.with_name("whole"))
     expected = pretrain(whole).state_dict()
     if stop:
@@ -490,7 +490,7 @@ def test_validation_comes_when_it_is_due_and_at_the_end(config):
     assert [entry["epoch"] for entry in history(config)] == [2, 3]
 
 
-def test_every_epoch_shows_other_crystals_and_leaves_over_less_than_a_batch(config, crystals):
+def test_every_epoch_leaves_over_less_than_a_batch(config, crystals):
     run = _Run(replace(config, batch_size=5, augment=True), progress=False)
     seen, shown = [], []
     for rows in run._batches():

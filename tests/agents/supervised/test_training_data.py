@@ -49,7 +49,7 @@ def reported(path):
     return {int(entry): reason for entry, reason in rows}
 
 
-def test_unreadable_and_impossible_rows_of_a_table_are_left_out_and_named(tmp_path, cifs):
+def test_unreadable_and_impossible_rows_are_left_out_and_named(tmp_path, cifs):
     huge = Crystal.from_string(HUGE).to_structure().to(fmt="cif")
     path = write_csv(tmp_path / "data.csv", [huge, cifs[0], "data_broken\n", cifs[1], "data_nothing\n", cifs[2]])
     loaded = load(path, tmp_path / "skipped.csv")
@@ -100,7 +100,7 @@ SITES, LATTICE = "its letters or elements are not possible", "its lattice is out
     ],
     ids=str,
 )
-def test_crystals_that_the_environment_could_not_build_are_left_out_with_a_reason(tmp_path, crystals, changes, reason):
+def test_crystals_that_cannot_be_built_are_left_out_with_a_reason(tmp_path, crystals, changes, reason):
     batch = damaged(crystals, **changes)
     assert list(impossible(batch)) == [1]
     loaded = load(saved(batch, tmp_path / "crystals.npz"), tmp_path / "skipped.csv")
