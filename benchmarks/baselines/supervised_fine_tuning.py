@@ -9,7 +9,7 @@ from agents import CrystalFormer
 from agents.crystalformer.distribution import Distribution
 from agents.crystalformer.likelihood import score
 from agents.training.micro_batches import epoch_order, micro_batches
-from agents.training.optimiser import adam
+from agents.training.optimiser import adam, optimiser_step
 from benchmarks.baselines.base_model import load_model
 from benchmarks.baselines.search import best_of_groups, grammar_of
 from benchmarks.harness.model_agent import ModelSampler
@@ -35,7 +35,7 @@ class SupervisedFineTuning:
         epochs: Passes over them in a round.
         batch_size: Crystals in an optimiser step.
         learning_rate: Adam learning rate.
-        max_gradient: norm to which longer gradients are cut.
+        max_grad_norm: Norm that longer gradients are clipped to.
         sample_batch_size: Crystals per oracle query.
         device: Device such as ``"cuda"``; ``"auto"`` takes a GPU if there is one.
     """
@@ -46,7 +46,7 @@ class SupervisedFineTuning:
     epochs: int = 3
     batch_size: int = 100
     learning_rate: float = 1e-4
-    max_gradient: float = 1.0
+    max_grad_norm: float = 1.0
     sample_batch_size: int = 128
     device: str = "auto"
 
@@ -75,10 +75,9 @@ class SupervisedFineTuning:
         for epoch in range(self.epochs if len(best) else 0):
             order = epoch_order(len(best), session.seed, round_ * self.epochs + epoch)
             for rows in np.array_split(order, -(-len(best) // self.batch_size)):
-                optimiser.zero_grad()
-                for part in micro_batches(best[rows].n_sites(), _TOKENS):
-                    loss = -score(model, best[rows[part]], distribution).total.sum() / len(rows)
-                    torch.autograd.backward(loss)
-                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), self.max_gradient)
-                if torch.isfinite(norm):  # else one bad batch would spoil the weights for good
-                    optimiser.step()
+                batch = best[rows]
+                losses = (
+                    -score(model, batch[part], distribution).total.sum() / len(rows)
+                    for part in micro_batches(batch.n_sites(), _TOKENS)
+                )
+                optimiser_step(model, optimiser, losses, self.max_grad_norm)
