@@ -14,23 +14,23 @@ class MCMCConfig:
     """Settings of `agents.search.mcmc.mcmc`.
 
     Attributes:
-        chains: number of chains, which advance together.
-        steps: moves of each chain.
-        tau: temperature of the reward, in its units.
-        tau_start: temperature of the first step; from there it goes to ``tau`` geometrically.
-        anneal_steps: steps in which it does.
-        moves: ``"template"``: groups and letters stay as they are, elements, coordinates and lattices change;
-            ``"crystal"``: whole new crystals of the base model are proposed as well.
-        p_independent: probability that a step of ``"crystal"`` proposes a whole new crystal.
-        coordinate_scale: standard deviation of a coordinate's step, in fractions of an axis.
-        lattice_scale: standard deviation of a lattice step, in Å per cube root of the atoms and in radians.
-        burn_in: steps before samples are kept.
-        thin: steps between samples that are kept.
-        space_group: a number, a list of numbers, 230 weights or ``"mp20"``, their frequencies in MP-20.
-        constraints: constraints of the crystals, as for the environment.
-        bins: numeric bins of the discrete environment, 0 for densities.
-        floor: reward of a crystal that cannot be scored.
-        seed: seed of everything random. What a chain does depends on the seed and on its index alone.
+        chains: Number of chains, which advance together.
+        steps: Moves of each chain.
+        tau: Temperature of the reward, in its units.
+        tau_start: Temperature of the first step, by default ``tau``; from there it falls or rises geometrically.
+        anneal_steps: Steps from ``tau_start`` to ``tau``.
+        moves: ``"template"`` changes elements, coordinates and lattices and keeps groups and letters; ``"crystal"``
+            also proposes whole new crystals of the base model.
+        p_independent: Probability that a step of ``"crystal"`` proposes a whole new crystal.
+        coordinate_scale: Standard deviation of a coordinate's step, in fractions of an axis.
+        lattice_scale: Standard deviation of a lattice step, in Å per cube root of the atoms and in radians.
+        burn_in: Steps before samples are kept.
+        thin: Steps between samples that are kept.
+        space_group: A number, a list of numbers, 230 weights or ``"mp20"``, their frequencies in MP-20.
+        constraints: Constraints as for the environment, as JSON.
+        bins: Number of bins for coordinates and lattice, as on the discrete environment; 0 for densities.
+        floor: Reward of a crystal that cannot be scored.
+        seed: Random seed. A chain depends on the seed and on its index alone.
 
     Raises:
         ValueError: naming the argument that is out of range.

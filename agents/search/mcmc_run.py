@@ -21,14 +21,14 @@ class MCMCRunConfig:
     """Settings of `run_mcmc`.
 
     Attributes:
-        out: folder to write: ``run.json``, ``last/`` and ``best/`` with CIF files and tables, ``samples.npz``,
+        out: Output folder: ``run.json``, ``last/`` and ``best/`` with CIF files and tables, ``samples.npz``,
             ``trace.csv`` and ``trace.png``.
-        chains: the settings of the chains.
-        model: base model, a name or a path.
-        reward: the reward, as ``"module:attribute"``.
-        reward_kwargs: keyword arguments of the reward, as JSON.
-        initial: npz file of crystals to start from, one a chain; by default they are sampled from the model.
-        device: such as ``"cuda"``; by default a GPU where there is one.
+        chains: Settings of the chains.
+        model: Base model, a name or a path.
+        reward: Reward, as ``"module:attribute"``.
+        reward_kwargs: Keyword arguments of the reward, as JSON.
+        initial: File (npz) of crystals to start from, one per chain; by default they are sampled from the model.
+        device: Device such as ``"cuda"``; by default a GPU if there is one.
     """
 
     out: Path

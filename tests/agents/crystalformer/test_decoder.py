@@ -59,7 +59,7 @@ def test_steps_of_rows_that_were_restarted():
 
 def test_steps_of_some_rows_leave_the_others_alone():
     decoder, rng = new_decoder(lively(TINY), bins=48), np.random.default_rng(4)
-    said = list(play(decoder, rng=rng, share=0.3))
+    said = list(play(decoder, rng=rng, fraction=0.3))
     assert_said(decoder, said, tolerance=1e-10)
 
 
@@ -119,7 +119,7 @@ def play(
     decoder: Decoder,
     rounds: int | None = None,
     rng: np.random.Generator | None = None,
-    share: float = 1.0,
+    fraction: float = 1.0,
     go_on: float = 0.6,
 ) -> Iterator[Said]:
     """Continue crystals at random; before every round, yield rows, what they decide, at which site, and the outputs.
@@ -128,13 +128,13 @@ def play(
         decoder: of the crystals.
         rounds: how many decisions a crystal takes, by default all that are left.
         rng: by default one of its own.
-        share: how many of the crystals decide at a time.
+        fraction: how many of the crystals decide at a time.
         go_on: how likely a crystal is to have another site rather than to stop.
     """
     rng, states = rng or np.random.default_rng(1), decoder.states
     while len(rows := np.flatnonzero(states.phase != Phase.DONE)) and rounds != 0:
         rounds = None if rounds is None else rounds - 1
-        rows = rows[rng.random(len(rows)) < share]
+        rows = rows[rng.random(len(rows)) < fraction]
         yield rows, states.phase[rows], states.site[rows], decoder.output[rows]
         masks = states.masks[rows].copy()
         may_go_on = masks[:, 1:N_SYMBOLS].any(1) & (rng.random(len(rows)) < go_on)

@@ -393,7 +393,7 @@ def test_with_bins_a_lattice_stands_for_its_bins(model):
 
 @pytest.mark.parametrize("bins", [0, BINS])
 @pytest.mark.parametrize("unit", [0.0, 1.0])
-def test_a_cell_at_its_bounds_can_be_drawn(model, unit, bins):
+def test_a_cell_at_its_bounds_can_be_sampled(model, unit, bins):
     for n_sites in range(1, 21):
         crystals = CrystalBatch.empty(1)
         crystals.G[:], crystals.W[:, :n_sites], crystals.A[:, :n_sites] = 47, tables().n_letters[47], 26

@@ -66,8 +66,8 @@ def test_truncated_gaussians_are_exact_in_both_tails(mean, scale):
     sampled = truncated_normal(*(np.full(size, number) for number in (mean, scale, low, high)), u)
     assert ((sampled >= low) & (sampled <= high)).all()
     sign = 1 if mean < low else -1  # the upper tail is the lower one, mirrored
-    share = 1 - u if mean < low else u
-    for x, expected in list(zip(sampled, share, strict=True))[::111]:
+    p = 1 - u if mean < low else u
+    for x, expected in list(zip(sampled, p, strict=True))[::111]:
         with mpmath.workdps(80):
             above = [mpmath.erfc(sign * (end - mpmath.mpf(mean)) / scale / mpmath.sqrt(2)) for end in (low, x, high)]
             assert float((above[0] - above[1]) / (above[0] - above[2])) == pytest.approx(expected, abs=1e-5)

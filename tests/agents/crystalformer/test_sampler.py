@@ -1,4 +1,4 @@
-"""Crystals are drawn with the probabilities that are scored, and every one is legal.
+"""Crystals are sampled with the probabilities that are scored, and every one is legal.
 
 The seeds are fixed. A right program fails a comparison of frequencies with a probability of 1e-7, 1e-5 for all of them
 together; each is repeated with a slightly wrong distribution, which it has to tell from the right one.
@@ -63,9 +63,9 @@ def keys(crystals, parts):
     return [row.tobytes() for row in np.concatenate(numbers, axis=1)]
 
 
-def frequency_pvalue(drawn, cells, probabilities, parts):
-    """Compare how often crystals are drawn with their probabilities, all that are rare being one cell."""
-    counts, size = Counter(keys(drawn, parts)), len(drawn)
+def frequency_pvalue(sampled, cells, probabilities, parts):
+    """Compare how often crystals are sampled with their probabilities, all that are rare being one cell."""
+    counts, size = Counter(keys(sampled, parts)), len(sampled)
     seen = np.array([counts[key] for key in keys(cells, parts)] + [0])
     expected = size * np.append(probabilities, 0)
     common = expected > 20
@@ -113,17 +113,17 @@ FREQUENCIES = {  # group, what is compared, options, and a change that makes the
 
 
 @pytest.mark.parametrize("case", FREQUENCIES)
-def test_crystals_are_drawn_as_often_as_their_likelihood_says(model, case):
+def test_crystals_are_sampled_as_often_as_their_likelihood_says(model, case):
     group, parts, options, change = FREQUENCIES[case]
-    drawn, pilot = (model.sample(group, n, seed=n, batch_size=n, **options) for n in (6_000, 2_000))
+    sampled, pilot = (model.sample(group, n, seed=n, batch_size=n, **options) for n in (6_000, 2_000))
     _, first = np.unique(keys(pilot, parts), return_index=True)
-    cells = pilot[first]  # what another draw has found, so that the choice of cells does not depend on the counts
+    cells = pilot[first]  # what another sample has found, so that the choice of cells does not depend on the counts
     p = [
         sum(getattr(scored(model, cells, **settings), part) for part in parts).exp().numpy()
         for settings in (options, options | change)
     ]
-    assert frequency_pvalue(drawn, cells, p[0], parts) > RARE
-    assert frequency_pvalue(drawn, cells, p[1], parts) < RARE
+    assert frequency_pvalue(sampled, cells, p[0], parts) > RARE
+    assert frequency_pvalue(sampled, cells, p[1], parts) < RARE
 
 
 def uniforms(below, within, rng):
@@ -132,7 +132,7 @@ def uniforms(below, within, rng):
 
 
 def coordinate_uniforms(model, crystals, temperature, bins, rng):
-    """Return a number in [0, 1] for every free coordinate in turn, given all before: uniform if drawn rightly."""
+    """Return a number in [0, 1] for every free coordinate in turn, given all before: uniform if sampled rightly."""
     T, n = tables(), int(crystals.n_sites().max())
     with torch.no_grad():
         outputs = model(Tokens.from_crystals(crystals, torch.float64)).coordinates.numpy()
@@ -187,7 +187,7 @@ def lattice_uniforms(model, crystals, temperature, bins, rng, limits_gamma=True)
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 1.6])
 @pytest.mark.parametrize("bins", [0, BINS])
-def test_coordinates_are_drawn_from_their_mixtures_given_all_before(model, bins, temperature):
+def test_coordinates_are_sampled_from_their_mixtures_given_all_before(model, bins, temperature):
     options = {"bins": bins, "temperature": temperature, "batch_size": 3_000}
     for group, letters in ((1, "aa"), (166, "ch")):
         crystals, rng = model.sample(group, 1_000, seed=0, wyckoff_letters=letters, **options), np.random.default_rng(0)
@@ -200,7 +200,7 @@ def test_coordinates_are_drawn_from_their_mixtures_given_all_before(model, bins,
 @pytest.mark.parametrize("temperature", [1.0, 1.6])
 @pytest.mark.parametrize("bins", [0, BINS])
 @pytest.mark.parametrize(("group", "n_free"), [(1, 6), (10, 4), (47, 3), (194, 2), (221, 1)])
-def test_lattices_are_drawn_from_truncated_mixtures_given_all_before(model, group, n_free, bins, temperature):
+def test_lattices_are_sampled_from_truncated_mixtures(model, group, n_free, bins, temperature):
     options = {"bins": bins, "temperature": temperature, "batch_size": 2_000}
     crystals, rng = model.sample(group, 2_000, seed=0, max_sites=1, **options), np.random.default_rng(0)
     u = lattice_uniforms(model, crystals, temperature, bins, rng)
@@ -219,45 +219,45 @@ def cumulative(grid, density, values):
 
 def test_a_coordinate_follows_the_integral_of_its_scored_density(model):
     options = {"elements": ["Na"], "wyckoff_letters": "e"}
-    drawn = model.sample(225, 5_000, seed=0, batch_size=5_000, **options)
+    sampled = model.sample(225, 5_000, seed=0, batch_size=5_000, **options)
     grid = np.linspace(0, 1, 2_001)
-    tabulated = drawn[np.zeros(len(grid), int)]
+    tabulated = sampled[np.zeros(len(grid), int)]
     tabulated.XYZ[:, 0, 0] = grid
     pvalues = []
     for temperature in (1.0, 2.0):
         density = scored(model, tabulated, temperature=temperature, **options).coordinates.exp()
-        u = cumulative(grid, density, drawn.XYZ[:, 0, 0])
+        u = cumulative(grid, density, sampled.XYZ[:, 0, 0])
         pvalues.append(kstest(u, "uniform").pvalue)
     assert pvalues[0] > RARE > pvalues[1]
 
 
 def test_a_length_follows_the_integral_of_its_scored_density(model):
     options = {"elements": ["Na"], "wyckoff_letters": "a"}
-    drawn = model.sample(225, 5_000, seed=0, batch_size=5_000, **options)
+    sampled = model.sample(225, 5_000, seed=0, batch_size=5_000, **options)
     grid = np.geomspace(0.7, 40, 4_001)
-    tabulated = drawn[np.zeros(len(grid), int)]
+    tabulated = sampled[np.zeros(len(grid), int)]
     tabulated.L[:, :3] = grid[:, None] * 4 ** (1 / 3)
     pvalues = []
     for temperature in (1.0, 2.0):
         density = scored(model, tabulated, temperature=temperature, **options).lattice.exp()
-        u = cumulative(grid, density, drawn.L[:, 0] / 4 ** (1 / 3))
+        u = cumulative(grid, density, sampled.L[:, 0] / 4 ** (1 / 3))
         pvalues.append(kstest(u, "uniform").pvalue)
     assert pvalues[0] > RARE > pvalues[1]
 
 
 def test_bins_of_gamma_follow_their_scores_given_alpha_and_beta(model):
     options, rng = {"elements": ["Na"], "wyckoff_letters": "a", "bins": BINS}, np.random.default_rng(0)
-    drawn = model.sample(1, 1_000, seed=0, batch_size=1_000, **options)
-    every = drawn[np.repeat(np.arange(1_000), BINS)]
+    sampled = model.sample(1, 1_000, seed=0, batch_size=1_000, **options)
+    every = sampled[np.repeat(np.arange(1_000), BINS)]
     every.L[:, 5] = np.tile(30 + 5.0 * np.arange(BINS), 1_000)
     p = scored(model, every, **options).lattice.exp().numpy().reshape(1_000, BINS)
-    low, high = gamma_bounds(*drawn.L[:, 3:5].T).T
+    low, high = gamma_bounds(*sampled.L[:, 3:5].T).T
     gamma = every.L[:, 5].reshape(1_000, BINS)
     allowed = (gamma >= low[:, None]) & (gamma <= high[:, None])
     assert np.array_equal(p > 0, allowed)
     assert 0.2 < allowed.mean() < 0.8
     p /= p.sum(1, keepdims=True)
-    at = np.rint((drawn.L[:, 5:] - 30) / 5).astype(int)
+    at = np.rint((sampled.L[:, 5:] - 30) / 5).astype(int)
     within = np.take_along_axis(p, at, axis=1)[:, 0]
     below = np.take_along_axis(p.cumsum(1), at, axis=1)[:, 0] - within
     assert kstest(uniforms(below, within, rng), "uniform").pvalue > RARE
@@ -292,19 +292,19 @@ def test_the_mean_ratio_of_two_models_likelihoods_is_one(model, case):
     """E_p[q / p] = 1, and, with half of the crystals from q, E[2 q / (p + q)] = 1, which has no rare large terms."""
     options, other = RATIOS[case], neighbour(model)
     groups = np.repeat([1, 12, 62, 166, 198, 221], 300)
-    draws = [each.sample(groups, seed=seed, batch_size=1_800, **options) for seed, each in enumerate((model, other))]
-    both = CrystalBatch.concatenate(draws)
+    batches = [each.sample(groups, seed=seed, batch_size=1_800, **options) for seed, each in enumerate((model, other))]
+    both = CrystalBatch.concatenate(batches)
     log_p, log_q = (scored(each, both, **options).total for each in (model, other))
     ratio = (log_q - log_p)[:1_800].exp()
-    share = 2 * torch.sigmoid(log_q - log_p)
-    for values, largest_error in ((ratio, 0.01), (share, 0.003)):
+    weight = 2 * torch.sigmoid(log_q - log_p)
+    for values, largest_error in ((ratio, 0.01), (weight, 0.003)):
         error = float(values.std()) / len(values) ** 0.5
         assert error < largest_error
         assert abs(float(values.mean()) - 1) < 5.5 * error
     assert float((log_q - log_p).abs().mean()) > 0.02
-    hotter = options | {"temperature": 1.2 * options.get("temperature", 1)}  # that is not what q has drawn from
-    share = 2 * torch.sigmoid(scored(other, both, **hotter).total - log_p)
-    assert abs(float(share.mean()) - 1) > 5.5 * float(share.std()) / len(share) ** 0.5
+    hotter = options | {"temperature": 1.2 * options.get("temperature", 1)}  # that is not what q has sampled from
+    weight = 2 * torch.sigmoid(scored(other, both, **hotter).total - log_p)
+    assert abs(float(weight.mean()) - 1) > 5.5 * float(weight.std()) / len(weight) ** 0.5
 
 
 def replay(crystals, rules, bins):
@@ -326,16 +326,16 @@ def replay(crystals, rules, bins):
 @pytest.mark.parametrize("bins", [0, BINS])
 def test_crystals_of_all_groups_are_legal_and_in_the_order_asked_for(model, bins):
     groups = np.random.default_rng(0).permutation(np.resize(np.arange(1, 231), 1_000))
-    drawn = model.sample(groups, seed=0, bins=bins, batch_size=300)
-    assert np.array_equal(drawn.G, groups)
-    built = replay(drawn, {}, bins)
+    sampled = model.sample(groups, seed=0, bins=bins, batch_size=300)
+    assert np.array_equal(sampled.G, groups)
+    built = replay(sampled, {}, bins)
     for name in ("W", "A", "XYZ", "L"):
         assert np.allclose(
-            getattr(built, name), getattr(drawn, name), rtol=0 if bins else 1e-5, atol=0 if bins else 1e-5
+            getattr(built, name), getattr(sampled, name), rtol=0 if bins else 1e-5, atol=0 if bins else 1e-5
         )
-    for crystal in drawn:  # its checks are others than those of the replay
+    for crystal in sampled:  # its checks are others than those of the replay
         assert Crystal(crystal.G, crystal.W, crystal.A, crystal.XYZ, crystal.L) == crystal
-    assert torch.isfinite(scored(model, drawn, bins=bins).total).all()
+    assert torch.isfinite(scored(model, sampled, bins=bins).total).all()
 
 
 RULES = [
@@ -355,12 +355,12 @@ RULES = [
 def test_crystals_meet_their_constraints(model, rules, bins):
     groups = [14, 47] * 40 if "wyckoff_letters" not in rules else [3, 25] * 40
     for settings in ({}, {"temperature": 3.0}, {"top_p": 0.5}, *[{"temperature": 0.0}][: bins > 0]):
-        drawn = model.sample(groups, seed=0, bins=bins, **settings, **rules)
-        replay(drawn, rules, bins)
-        assert drawn.G.tolist() == groups
-        assert torch.isfinite(scored(model, drawn, bins=bins, **settings, **rules).total).all()
+        sampled = model.sample(groups, seed=0, bins=bins, **settings, **rules)
+        replay(sampled, rules, bins)
+        assert sampled.G.tolist() == groups
+        assert torch.isfinite(scored(model, sampled, bins=bins, **settings, **rules).total).all()
     if "formula" in rules:
-        assert {crystal.formula for crystal in drawn} == {"SrTiO3" if rules["formula"] == "SrTiO3" else "Fe2O3"}
+        assert {crystal.formula for crystal in sampled} == {"SrTiO3" if rules["formula"] == "SrTiO3" else "Fe2O3"}
 
 
 def same(first, second):
@@ -421,12 +421,12 @@ def test_crystals_can_be_sampled_by_their_index_in_a_request(model):
 
 
 @pytest.mark.parametrize("bins", [0, BINS])
-def test_a_seed_alone_decides_what_is_drawn(model, bins):
-    draws = [model.sample(size=50, seed=seed, bins=bins) for seed in (3, 3, np.random.default_rng(3), 4, None, None)]
-    assert same(draws[0], draws[1])
-    assert same(draws[0], draws[2])
-    assert not any(same(draws[0], other) for other in draws[3:])
-    assert not same(*draws[4:])
+def test_a_seed_alone_decides_what_is_sampled(model, bins):
+    batches = [model.sample(size=50, seed=seed, bins=bins) for seed in (3, 3, np.random.default_rng(3), 4, None, None)]
+    assert same(batches[0], batches[1])
+    assert same(batches[0], batches[2])
+    assert not any(same(batches[0], other) for other in batches[3:])
+    assert not same(*batches[4:])
 
 
 def test_a_generator_moves_on_by_the_same_amount(model):
@@ -445,8 +445,8 @@ def test_nothing_global_is_touched(model, capsys):
         return name, numbers.tolist(), rest, torch.get_rng_state().tolist(), settings, parameters
 
     before = state()
-    drawn = model.sample(size=20, seed=None)
-    model.log_prob(drawn)
+    sampled = model.sample(size=20, seed=None)
+    model.log_prob(sampled)
     assert state() == before
     assert capsys.readouterr() == ("", "")  # no progress bar unless it is asked for
     model.sample(size=20, progress=True)
@@ -471,7 +471,7 @@ def test_the_model_keeps_its_mode_and_draws_without_dropout(model):
     assert not model.training
 
 
-def test_space_groups_are_drawn_as_the_environment_does(model):
+def test_space_groups_are_sampled_as_the_environment_does(model):
     def frequencies(**options):
         return np.bincount(model.sample(seed=0, size=4_000, batch_size=4_000, max_sites=1, **options).G, minlength=231)
 

@@ -74,17 +74,17 @@ def test_without_a_reward_chains_stay_in_the_base_distribution(moves):
         coordinate_scale=0.1, lattice_scale=0.1,
     )  # fmt: skip
     result = mcmc(model, lambda crystals: np.zeros(len(crystals)), config, progress=False)
-    drawn = model.sample([12, 216], 700, seed=9, max_sites=2)
+    sampled = model.sample([12, 216], 700, seed=9, max_sites=2)
     for G in (12, 216):
-        chains, fresh = (crystals[crystals.G == G] for crystals in (result.crystals, drawn))
+        chains, fresh = (crystals[crystals.G == G] for crystals in (result.crystals, sampled))
         for parameter in range(6):
             assert ks_2samp(chains.L[:, parameter], fresh.L[:, parameter]).pvalue > 1e-5
         for axis in range(3):
             assert ks_2samp(chains.XYZ[:, 0, axis], fresh.XYZ[:, 0, axis]).pvalue > 1e-5
     with torch.no_grad():
-        scores = [model.log_prob(crystals, max_sites=2).total.numpy() for crystals in (result.crystals, drawn)]
+        scores = [model.log_prob(crystals, max_sites=2).total.numpy() for crystals in (result.crystals, sampled)]
     assert ks_2samp(*scores).pvalue > 1e-5
-    assert all(0.05 < share < 1 for share in result.acceptance.values())
+    assert all(0.05 < fraction < 1 for fraction in result.acceptance.values())
     np.testing.assert_allclose(result.log_prob, scores[0])
 
 
@@ -145,7 +145,7 @@ def test_a_reward_may_use_gradients():
     np.testing.assert_allclose(result.result.total, 2 * result.crystals.L[:, 0])
 
 
-def test_an_interrupt_ends_after_the_step_at_hand_with_what_there_is():
+def test_an_interrupt_ends_after_the_current_step_with_what_there_is():
     steps = []
 
     def impatient(crystals):
@@ -159,7 +159,7 @@ def test_an_interrupt_ends_after_the_step_at_hand_with_what_there_is():
     assert len(result.trace) == len(steps) - 1 == 4
 
 
-def test_a_start_that_cannot_be_drawn_is_refused():
+def test_a_start_that_cannot_be_sampled_is_refused():
     stray = base_model().sample([225], seed=0, elements=["O"])
     with pytest.raises(ValueError, match="initial must be crystals that the model can sample, crystal 0"):
         mcmc(base_model(), reward, replace(TINY, bins=0), initial=CrystalBatch.from_crystals(stray), progress=False)
@@ -180,9 +180,9 @@ def test_no_call_is_spent_on_where_a_chain_is_already(moves):
 
     def recording(crystals):
         asked.append(crystals)
-        return worth(crystals)
+        return score(crystals)
 
-    def worth(crystals):
+    def score(crystals):
         return np.sin(1e3 * (crystals.L[:, 0] + crystals.A @ np.arange(1, 22)))  # no two are equal
 
     config = replace(TINY, chains=1, steps=300, moves=moves, tau=1e-9)  # the better one of two always wins
@@ -191,7 +191,7 @@ def test_no_call_is_spent_on_where_a_chain_is_already(moves):
     for proposal in asked[1:]:
         assert len(proposal) == 1
         assert not (np.array_equal(proposal.A, at.A) and np.array_equal(proposal.L, at.L))
-        at = proposal if worth(proposal)[0] > worth(at)[0] else at
+        at = proposal if score(proposal)[0] > score(at)[0] else at
     assert result.calls == len(asked) <= 301
     assert "coordinates" not in result.acceptance  # no site of this grammar has a free one
 

@@ -11,7 +11,7 @@ from benchmarks.cli.cli import main
 from crystal_env import CrystalBatch
 
 
-def test_a_picture_is_drawn(tmp_path):
+def test_the_trace_is_plotted(tmp_path):
     config = MCMCConfig(chains=5, steps=5, tau=0.4, space_group=GROUPS, constraints=CONSTRAINTS, bins=BINS)
     plot(mcmc(base_model(), reward, config, progress=False), tmp_path / "trace.png")
     assert (tmp_path / "trace.png").stat().st_size > 1000

@@ -213,7 +213,7 @@ def test_pairs_come_from_files_too(config, base, tmp_path):
     assert DPOConfig.of_run(config.run) == replace(config, resume=True)
 
 
-def test_pairs_that_could_not_be_drawn_are_left_out(config, base):
+def test_pairs_that_could_not_be_sampled_are_left_out(config, base):
     crystals = base[0].sample(list(GROUPS), 40, seed=1, **OPTIONS)
     crystals.A[[3, 25], 0] = 11  # not among the elements of the constraints
     dpo(config, False, pairs=Pairs(crystals[:20], crystals[20:]))

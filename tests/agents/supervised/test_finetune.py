@@ -22,7 +22,7 @@ OPTIONS = {"bins": BINS, **CONSTRAINTS}
 
 
 def graded(crystals):
-    """The reward of the tiny grammar, with success above 0.6: for half of what the base model draws."""
+    """The reward of the tiny grammar, with success above 0.6: for half of what the base model batches."""
     total = reward(crystals)
     return RewardResult(total, {"success": (total > 0.6).astype(float)}, np.full(len(total), None, object))
 
@@ -130,12 +130,12 @@ def test_the_loss_falls_to_the_entropy_of_what_is_kept(config, base):
 def test_every_round_of_expert_iteration_raises_the_mean_reward(config, base):
     config = replace(config, samples=200, rounds=4, epochs=4, batch_size=50, learning_rate=2e-3, validation_fraction=0)
     model = finetune(config, False, reward=graded)
-    drawn = [entry["reward_mean"] for entry in history(config) if "reward_mean" in entry]
+    sampled = [entry["reward_mean"] for entry in history(config) if "reward_mean" in entry]
     true = [float(probabilities(m) @ reward(every_crystal())) for m in (base[0], model)]
-    assert len(drawn) == 4
-    assert drawn == sorted(drawn)
+    assert len(sampled) == 4
+    assert sampled == sorted(sampled)
     assert true[1] > true[0] + 0.2
-    assert drawn[0] == pytest.approx(true[0], abs=0.1)
+    assert sampled[0] == pytest.approx(true[0], abs=0.1)
 
 
 def at_step(monkeypatch, step, act):
@@ -150,8 +150,8 @@ def at_step(monkeypatch, step, act):
     monkeypatch.setattr(FinetuningLoop, "_update", patched)
 
 
-def while_drawing(monkeypatch, call, act):
-    """Call a function when crystals are drawn and scored for the nth time."""
+def while_sampling(monkeypatch, call, act):
+    """Call a function when crystals are sampled and scored for the nth time."""
     extended, calls = ScoredSamples.extended, []
 
     def patched(self, *args):
@@ -185,10 +185,10 @@ def test_an_interrupted_run_ends_alike_and_scores_nothing_twice(config, monkeypa
     expected = finetune(whole, False, reward=counts[0])
     steps = int(history(whole)[-1]["step"])
     stops = [
-        (while_drawing, 2, "with 80 crystals sampled"),
+        (while_sampling, 2, "with 80 crystals sampled"),
         (at_step, 1, "at step 2"),  # in the middle of an epoch
         (at_step, 3, "at step 4"),  # at the end of one
-        (while_drawing, 1, "with 40 crystals sampled"),  # of the second round
+        (while_sampling, 1, "with 40 crystals sampled"),  # of the second round
         (at_step, steps - 1, f"at step {steps}"),
     ]
     for stop, when, saved in stops:
@@ -208,7 +208,7 @@ def test_an_interrupted_run_ends_alike_and_scores_nothing_twice(config, monkeypa
 def test_a_run_that_broke_off_goes_on_from_its_last_checkpoint(config, monkeypatch):
     whole = replace(config, run=config.run.with_name("whole"))
     expected = finetune(whole, False, reward=graded)
-    for break_, when in ((while_drawing, 3), (at_step, 4), (while_drawing, 2)):
+    for break_, when in ((while_sampling, 3), (at_step, 4), (while_sampling, 2)):
         with monkeypatch.context() as patch:
             break_(patch, when, fail)
             with pytest.raises(OSError, match="power cut"):
