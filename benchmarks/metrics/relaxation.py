@@ -16,7 +16,7 @@ from tqdm import tqdm
 from benchmarks.metrics.intervals import rate
 from benchmarks.metrics.properties import fixed_order, sample_energies
 from benchmarks.metrics.sample import ON_HULL, STABLE
-from benchmarks.metrics.structures import passes_screen, space_group
+from benchmarks.metrics.structures import space_group
 from benchmarks.samples.samples import Samples
 from crystal_env.crystal import CrystalBatch
 from rewards import EnergyAboveHull, Relaxation
@@ -67,9 +67,10 @@ def relax_samples(
     """
     energy = energy or EnergyAboveHull()
     relax = Relaxation(energy.potential, fmax=fmax, steps=steps, symmetry="free")
-    after, failures = _relaxed(samples, energy, relax)
+    before = sample_energies(samples, energy)
+    after, failures = _relaxed(samples, np.isfinite(before), relax)
     failed = np.array([reason is not None for reason in failures], bool)
-    before, energies = sample_energies(samples, energy), sample_energies(after, energy)
+    energies = sample_energies(after, energy)
     energies[failed] = np.nan
     old, new = samples.to_structures(), after.to_structures()
     pairs = list(zip(old, new, strict=True))
@@ -78,7 +79,7 @@ def relax_samples(
     found = np.array([space_group(structure, _LOOSE) for structure in new], np.int64)
     expected = [group or space_group(old[i], _LOOSE) for i, group in enumerate(samples.space_groups.tolist())]
     kept = (found == np.array(expected, np.int64)) & (found > 0) & ~failed
-    forces = _max_forces(samples, energy, relax)
+    forces = _max_forces(samples, np.isfinite(before), relax)
     return RelaxedSamples(after, failures, energies, before - energies, moved, alike, kept, forces)
 
 
@@ -129,11 +130,11 @@ def rmsd(structure: "Structure", relaxed: "Structure") -> float:
     return float(found[0] * edge)
 
 
-def _relaxed(samples: Samples, energy: EnergyAboveHull, relax: Relaxation) -> tuple[Samples, NDArray[np.object_]]:
+def _relaxed(samples: Samples, scored: NDArray[np.bool_], relax: Relaxation) -> tuple[Samples, NDArray[np.object_]]:
     """Return the relaxed samples (B,), and the reasons (B,) why some could not be relaxed."""
     with tqdm(total=len(samples), desc=f"{samples.name}: relaxation", unit="crystal") as bar:
         crystals, reasons = _relaxed_crystals(samples.crystals, relax, bar)
-        structures, others = _relaxed_structures(samples.structures, energy, relax, bar)
+        structures, others = _relaxed_structures(samples.structures, scored[~samples.represented], relax, bar)
     failures = samples.merge(_objects(reasons), _objects(others))
     return replace(samples, crystals=crystals, structures=tuple(structures)), failures
 
@@ -150,17 +151,17 @@ def _relaxed_crystals(crystals: CrystalBatch, relax: Relaxation, bar: Any) -> tu
 
 
 def _relaxed_structures(
-    structures: "Sequence[Structure]", energy: EnergyAboveHull, relax: Relaxation, bar: Any
+    structures: "Sequence[Structure]", scored: NDArray[np.bool_], relax: Relaxation, bar: Any
 ) -> "tuple[list[Structure], list[str | None]]":
     from pymatgen.io.ase import AseAtomsAdaptor
 
     from rewards.relaxation import fire
 
-    passes, relaxed = passes_screen(structures, energy), list(structures)
-    failures: list[str | None] = [None if fine else "it fails the screen" for fine in passes]
+    relaxed = list(structures)
+    failures: list[str | None] = [None if fine else "it has no energy" for fine in scored]
     for start in range(0, len(relaxed), _CHUNK):
         rows = range(start, min(start + _CHUNK, len(relaxed)))
-        states = {row: fire.FireState(structures[row].to_ase_atoms(msonable=False)) for row in rows if passes[row]}
+        states = {row: fire.FireState(structures[row].to_ase_atoms(msonable=False)) for row in rows if scored[row]}
         fire.relax(
             list(states.values()), relax.force_field(), fmax=relax.fmax, steps=relax.steps, seconds=relax.seconds
         )
@@ -172,13 +173,9 @@ def _relaxed_structures(
     return relaxed, failures
 
 
-def _max_forces(samples: Samples, energy: EnergyAboveHull, relax: Relaxation) -> NDArray[np.float64]:
-    """Return the largest force (B,) on an atom of samples in eV/Å, NaN where one fails the screen."""
-    passes = samples.merge(
-        np.array([reason is None for reason in energy.screen(samples.crystals)], bool),
-        passes_screen(samples.structures, energy),
-    )
-    rows, atoms, largest = np.flatnonzero(passes), samples.to_atoms(), np.full(len(samples), np.nan)
+def _max_forces(samples: Samples, scored: NDArray[np.bool_], relax: Relaxation) -> NDArray[np.float64]:
+    """Return the largest force (B,) on an atom of samples in eV/Å, NaN where one has no energy."""
+    rows, atoms, largest = np.flatnonzero(scored), samples.to_atoms(), np.full(len(samples), np.nan)
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
         forces = relax.force_field().forces([atoms[row] for row in chunk]).forces

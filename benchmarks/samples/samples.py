@@ -170,7 +170,7 @@ class Samples:
 
     def merge(self, of_crystals: NDArray[Any], of_structures: NDArray[Any] | Sequence[Any]) -> NDArray[Any]:
         """Return values (B, ...) in the order of the samples, from those of the crystals and of the structures."""
-        values = np.empty((len(self), *of_crystals.shape[1:]), of_crystals.dtype)
+        values = np.zeros((len(self), *of_crystals.shape[1:]), of_crystals.dtype)
         values[self.represented] = of_crystals
         if len(self.structures):
             values[~self.represented] = of_structures
