@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from agents.arguments import check_integer, check_number
 from agents.crystalformer.config import GroupChoice
 from agents.crystalformer.distribution import check_constraints, check_distribution
 from agents.crystalformer.model import CrystalFormer
 from agents.search.best_of_n import best_of_n
 from agents.training.sample_files import write_samples
+from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
@@ -58,8 +58,8 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("size", 1), ("best_of", 1), ("seed", 0)):
-            check_integer(name, getattr(self, name), least)
-        check_number("floor", self.floor, "a finite number")
+            integer(name, getattr(self, name), least)
+        finite_number("floor", self.floor)
         check_distribution(self.temperature, self.top_p, self.bins)
         check_constraints(self.space_group, self.constraints)
         if self.best_of > 1 and (self.reward is None or (self.temperature, self.top_p) != (1, 1)):

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.errors import InputError, MissingFileError
-from crystal_env.files import atomic_write
-from crystal_env.tables import read_table
+from crystal_env.files import atomic_write, read_table
 from crystal_env.wyckoff import TABLE_FILE
 
 if TYPE_CHECKING:

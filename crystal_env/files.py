@@ -1,10 +1,17 @@
-"""Files that are replaced whole or not at all."""
+"""Files: replaced whole or not at all, and tables of users read with errors that name the file."""
 
+import lzma
 import os
 import threading
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+from crystal_env.errors import InputError, MissingFileError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def atomic_write(path: str | Path, content: bytes | str | Callable[[BinaryIO], object]) -> None:
@@ -25,3 +32,30 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[BinaryIO], o
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_table(path: str | Path, columns: Sequence[str] = (), *, header_only: bool = False) -> "pd.DataFrame":
+    """Return a CSV file, also compressed, as a table in which empty cells are empty text.
+
+    Args:
+        path: the file.
+        columns: columns that it must have.
+        header_only: read only the names of the columns.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        InputError: if it is damaged or not a CSV file, or a column is missing.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"no such file: {path}")
+    try:  # the formula NaN is sodium nitride
+        table = pd.read_csv(path, keep_default_na=False, nrows=0 if header_only else None)
+    except (ValueError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(f"{path} is damaged or not a CSV file: {type(error).__name__}: {error}") from error
+    if missing := [column for column in columns if column not in table]:
+        names = ", ".join(repr(column) for column in missing)
+        raise InputError(f"{path} needs a column {names}, it has {list(table.columns)}")
+    return table

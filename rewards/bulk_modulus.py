@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import CrystalBatch
 from crystal_env.reward import RewardResult, without_failure
-from rewards.arguments import finite_number, whole_number
 from rewards.distinct import once_per_crystal
 from rewards.goal import Goal, Kind
 from rewards.potentials import Potential, load_potential
@@ -52,7 +52,7 @@ class BulkModulus:
         floor: float = -1000.0,
         screen: Screen | None = None,
     ) -> None:
-        self.points = whole_number("points", points, least=5)
+        self.points = integer("points", points, least=5)
         self.strain = finite_number("strain", strain, above=0, most=0.3)
         self.floor = finite_number("floor", floor)
         self.potential = load_potential(potential)

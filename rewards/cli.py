@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from tyro.conf import Positional
 from tyro.extras import subcommand_cli_from_dict
 
+from crystal_env.arguments import finite_number
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
 from crystal_env.elements import SYMBOLS
 from crystal_env.errors import InputError, MissingFileError
-from crystal_env.tables import read_table
-from rewards.arguments import finite_number
+from crystal_env.files import read_table
 from rewards.hull.convex_hull import ConvexHull
 from rewards.hull.energies import crystal_energies
 from rewards.hull.file_format import DFT, Provenance

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.arguments import finite_number
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.elements import SYMBOLS
 from crystal_env.reward import RewardResult, without_failure
-from rewards.arguments import finite_number
 from rewards.screen import Screen
 
 if TYPE_CHECKING:

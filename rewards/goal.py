@@ -6,8 +6,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.arguments import finite_number
 from crystal_env.errors import InputError
-from rewards.arguments import finite_number
 
 Kind = Literal["maximise", "minimise", "mse", "mae", "success"]
 

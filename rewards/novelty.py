@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from crystal_env.arguments import integer
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.dataset import data_folder, load_crystals
 from crystal_env.errors import MissingFileError
 from crystal_env.reward import RewardResult, without_failure
-from rewards.arguments import whole_number
 from rewards.matching import Reference
 from rewards.screen import Screen
 
@@ -53,7 +53,7 @@ class Novelty:
     def __init__(
         self, reference: CrystalBatch | str | Path, screen: Screen | None = None, n_jobs: int | None = 1
     ) -> None:
-        self.n_jobs = None if n_jobs is None else whole_number("n_jobs", n_jobs, least=1)
+        self.n_jobs = None if n_jobs is None else integer("n_jobs", n_jobs, least=1)
         self._given = Reference(reference) if isinstance(reference, CrystalBatch) else None
         self._files = () if isinstance(reference, CrystalBatch) else _files(reference)
         self.screen = screen or Screen()

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from crystal_env.arguments import finite_number
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult, without_failure
-from rewards.arguments import finite_number
 from rewards.distinct import once_per_crystal
 from rewards.goal import Goal, Kind
 from rewards.predict import Model, as_model, predict

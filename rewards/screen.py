@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env import geometry
+from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import CrystalBatch
 from crystal_env.reward import without_failure
 from crystal_env.wyckoff import tables
-from rewards.arguments import finite_number, whole_number
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Screen:
         for name in ("min_distance", "min_volume", "min_thickness"):
             finite_number(name, getattr(self, name), least=0)
         finite_number("max_volume", self.max_volume, above=self.min_volume)
-        whole_number("max_atoms", self.max_atoms, least=1)
+        integer("max_atoms", self.max_atoms, least=1)
 
     def __call__(self, crystals: CrystalBatch) -> NDArray[np.object_]:
         """Return for every crystal (B,) None or the reason why it is rejected."""

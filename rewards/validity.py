@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.arguments import finite_number
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.elements import SYMBOLS
 from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult
-from rewards.arguments import finite_number
 from rewards.screen import cell_thickness
 
 if TYPE_CHECKING:

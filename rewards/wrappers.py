@@ -8,10 +8,10 @@ import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
+from crystal_env.arguments import finite_number
 from crystal_env.crystal import CrystalBatch
 from crystal_env.episodes import CrystalTask
 from crystal_env.reward import Reward, Scorer, default_floor, resolve_reward
-from rewards.arguments import finite_number
 
 
 class CrystalReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):

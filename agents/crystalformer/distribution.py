@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.arguments import check_integer, check_number
 from agents.crystalformer.mixtures import LatticeMixture, VonMises
 from agents.crystalformer.random_streams import RandomStreams
+from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import ConstraintOptions, Constraints, SpaceGroup, constraints
@@ -74,8 +74,8 @@ class Distribution:
 
 def check_distribution(temperature: Any, top_p: Any, bins: Any) -> None:
     """Raise a ValueError that names the argument of `Distribution` that is out of range."""
-    check_number("temperature", temperature, "a finite number of at least 0", lambda x: x >= 0)
-    check_number("top_p", top_p, "in (0, 1]", lambda x: 0 < x <= 1)
+    finite_number("temperature", temperature, least=0)
+    finite_number("top_p", top_p, above=0, most=1)
     Vocabulary(bins)  # checks the bins
 
 
@@ -114,7 +114,7 @@ def sample_groups(
         if len(wrong):
             raise InputError(f"space_groups must be 1 to {N_GROUPS}, got {wrong[0]}")
         return groups.astype(np.int64)
-    check_integer("size", size, 0)
+    integer("size", size, 0)
     wanted = check_constraints(space_groups, options)
     return compile_grammar(wanted).sample_groups(size, streams.for_space_groups())
 

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from agents.arguments import check_integer
 from agents.crystalformer.config import N_SPECIES
 from agents.crystalformer.decoder import Decoder
 from agents.crystalformer.distribution import Distribution
@@ -18,6 +17,7 @@ from agents.crystalformer.network import Network
 from agents.crystalformer.quantiles import categorical, truncated_normal, von_mises
 from agents.crystalformer.random_streams import RandomStreams
 from agents.crystalformer.tokens import normalised_lattice
+from crystal_env.arguments import integer
 from crystal_env.crystal import CrystalBatch
 from crystal_env.encoding import denormalise, normalise_angle, normalise_length
 from crystal_env.vocabulary import FIRST_ELEMENT, N_SYMBOLS, Phase, Vocabulary
@@ -73,7 +73,7 @@ def sample_crystals(
         progress: show a bar with the time left.
         scored: return log-likelihoods too.
     """
-    check_integer("batch_size", batch_size, 1)
+    integer("batch_size", batch_size, 1)
     if not len(groups):
         return Samples(CrystalBatch.empty(), LogProb(*torch.zeros(5, 0)) if scored else None)
     index = np.arange(len(groups)) if index is None else index

@@ -12,6 +12,7 @@ import numpy as np
 from agents.crystalformer.config import GroupChoice
 from agents.klppo.losses import Baseline
 from agents.training.run_folder import RunFolder
+from crystal_env.arguments import choice, finite_number, integer
 from crystal_env.errors import InputError
 
 Preset = Literal["paper", "best"]
@@ -101,19 +102,21 @@ class KLPPOConfig:
     sample_batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "n_epochs", "replay_size", "max_tokens", "sample_batch_size"):
-            _check_integer(name, getattr(self, name), 1, name in ("max_tokens", "sample_batch_size"))
-        _check_integer("warmup", self.warmup, 0)
+        for name in ("batch_size", "n_epochs", "replay_size"):
+            integer(name, getattr(self, name), 1)
+        for name in ("max_tokens", "sample_batch_size"):
+            if getattr(self, name) is not None:
+                integer(name, getattr(self, name), 1)
+        integer("warmup", self.warmup, 0)
         for name in ("tau", "replay_coef"):
-            _check_number(name, getattr(self, name), "a finite number of at least 0", lambda x: x >= 0)
+            finite_number(name, getattr(self, name), least=0)
         for name in ("clip_range", "max_grad_norm"):
-            _check_number(name, getattr(self, name), "a finite positive number", lambda x: x > 0)
+            finite_number(name, getattr(self, name), above=0)
         if not callable(self.learning_rate):
-            _check_number("learning_rate", self.learning_rate, "a finite number of at least 0", lambda x: x >= 0)
-        _check_number("ema_decay", self.ema_decay, "in [0, 1)", lambda x: 0 <= x < 1)
+            finite_number("learning_rate", self.learning_rate, least=0)
+        finite_number("ema_decay", self.ema_decay, least=0, below=1)
         for name, allowed in _CHOICES.items():
-            if not isinstance(getattr(self, name), str) or getattr(self, name) not in allowed:
-                raise InputError(f"{name} must be in {allowed}, got {getattr(self, name)!r}")
+            choice(name, getattr(self, name), allowed)
         if not isinstance(self.paper_update, bool):
             raise InputError(f"paper_update must be True or False, got {self.paper_update!r}")
         self._check_weights()
@@ -229,11 +232,11 @@ class TrainConfig(KLPPOConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("iterations", 1), ("samples", 0), ("seed", 0)):
-            _check_integer(name, getattr(self, name), least)
+            integer(name, getattr(self, name), least)
         for name in ("learning_rate", "checkpoint_minutes"):
-            _check_number(name, getattr(self, name), "a finite positive number", lambda x: x > 0)
+            finite_number(name, getattr(self, name), above=0)
         if self.floor is not None:
-            _check_number("floor", self.floor, "a finite number", lambda x: True)
+            finite_number("floor", self.floor)
         for name in ("reward_kwargs", "constraints"):
             if not isinstance(getattr(self, name), Mapping):
                 raise InputError(f"{name} must be a dictionary, got {getattr(self, name)!r}")
@@ -284,19 +287,3 @@ class TrainConfig(KLPPOConfig):
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_weight(value: Any) -> bool:
-    return _is_number(value) and value >= 0
-
-
-def _check_number(name: str, value: Any, allowed: str, is_allowed: Callable[[Any], bool]) -> None:
-    if not _is_number(value) or not is_allowed(value):
-        raise InputError(f"{name} must be {allowed}, got {value!r}")
-
-
-def _check_integer(name: str, value: Any, least: int, may_be_none: bool = False) -> None:
-    if value is None and may_be_none:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} must be an integer of at least {least}{' or None' * may_be_none}, got {value!r}")

@@ -5,12 +5,12 @@ from typing import NamedTuple, Unpack
 import numpy as np
 from tqdm import tqdm
 
-from agents.arguments import check_integer, check_number
 from agents.crystalformer.distribution import Distribution, compile_constraints, sample_groups
 from agents.crystalformer.model import CrystalFormer
 from agents.crystalformer.random_streams import RandomStreams, Seed
 from agents.crystalformer.sampler import sample_crystals
 from agents.training.scored_samples import ScoredSamples
+from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import CrystalBatch
 from crystal_env.grammar.constraints import ConstraintOptions, SpaceGroup
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
@@ -66,8 +66,8 @@ def best_of_n(
     """
     batch_size = model.default_batch_size() if batch_size is None else batch_size
     for name, value in (("n", n), ("size", size), ("batch_size", batch_size)):
-        check_integer(name, value, 1)
-    check_number("floor", floor, "a finite number")
+        integer(name, value, 1)
+    finite_number("floor", floor)
     scorer, streams = Scorer(resolve_reward(reward), floor), RandomStreams(seed)
     groups = np.repeat(sample_groups(space_groups, size, streams, constraints), n)
     distribution, samples = Distribution(compile_constraints(groups, constraints), bins=bins), ScoredSamples()

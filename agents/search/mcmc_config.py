@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agents.arguments import check_choice, check_integer, check_number, check_positive
 from agents.crystalformer.config import GroupChoice
 from agents.crystalformer.distribution import check_constraints
+from crystal_env.arguments import choice, finite_number, integer
 from crystal_env.vocabulary import Vocabulary
 
 
@@ -55,14 +55,14 @@ class MCMCConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("chains", 1), ("steps", 1), ("anneal_steps", 0), ("burn_in", 0), ("thin", 1), ("seed", 0)):
-            check_integer(name, getattr(self, name), least)
+            integer(name, getattr(self, name), least)
         for name in ("tau", "coordinate_scale", "lattice_scale"):
-            check_positive(name, getattr(self, name))
+            finite_number(name, getattr(self, name), above=0)
         if self.tau_start is not None:
-            check_positive("tau_start", self.tau_start)
-        check_choice("moves", self.moves, ("template", "crystal"))
-        check_number("p_independent", self.p_independent, "in [0, 1]", lambda x: 0 <= x <= 1)
-        check_number("floor", self.floor, "a finite number")
+            finite_number("tau_start", self.tau_start, above=0)
+        choice("moves", self.moves, ("template", "crystal"))
+        finite_number("p_independent", self.p_independent, least=0, most=1)
+        finite_number("floor", self.floor)
         Vocabulary(self.bins)  # checks the bins
         check_constraints(self.space_group, self.constraints)
 

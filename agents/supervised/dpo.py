@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from agents.arguments import check_number, check_positive
 from agents.crystalformer.distribution import Distribution
 from agents.crystalformer.likelihood import Likelihood, log_prob, score
 from agents.crystalformer.model import CrystalFormer
@@ -19,6 +18,7 @@ from agents.supervised.finetuning_config import FinetuningLoopConfig
 from agents.supervised.finetuning_loop import FinetuningLoop
 from agents.training.interrupt import Interrupt
 from agents.training.run_folder import RunFolder
+from crystal_env.arguments import finite_number
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, Scorer, resolve_reward
@@ -45,8 +45,8 @@ class DPOConfig(FinetuningLoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("margin", self.margin, "a finite number of at least 0", lambda x: x >= 0)
-        check_positive("beta", self.beta)
+        finite_number("margin", self.margin, least=0)
+        finite_number("beta", self.beta, above=0)
         if (self.chosen is None) != (self.rejected is None):
             raise InputError(f"chosen and rejected must be given both, got {self.chosen} and {self.rejected}")
 

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from agents.arguments import check_choice, check_integer, check_number, check_positive
 from agents.crystalformer.config import GroupChoice
 from agents.crystalformer.distribution import check_constraints
 from agents.crystalformer.likelihood import Likelihood
 from agents.training.run_folder import RunFolder
+from crystal_env.arguments import choice, finite_number, integer
 from crystal_env.errors import InputError
 from crystal_env.vocabulary import Vocabulary
 
@@ -79,13 +79,13 @@ class FinetuningLoopConfig:
 
     def __post_init__(self) -> None:
         for name in self._COUNTS:
-            check_integer(name, getattr(self, name), 1)
-        check_integer("seed", self.seed, 0)
+            integer(name, getattr(self, name), 1)
+        integer("seed", self.seed, 0)
         for name in ("learning_rate", "max_grad_norm", "checkpoint_minutes"):
-            check_positive(name, getattr(self, name))
-        check_number("validation_fraction", self.validation_fraction, "in [0, 1)", lambda x: 0 <= x < 1)
-        check_number("floor", self.floor, "a finite number")
-        check_choice("likelihood", self.likelihood, ("exact", "paper"))
+            finite_number(name, getattr(self, name), above=0)
+        finite_number("validation_fraction", self.validation_fraction, least=0, below=1)
+        finite_number("floor", self.floor)
+        choice("likelihood", self.likelihood, ("exact", "paper"))
         if self.likelihood == "paper" and (self.bins or self.constraints):
             raise InputError("likelihood 'paper' takes no bins or constraints")
         Vocabulary(self.bins)  # checks the bins

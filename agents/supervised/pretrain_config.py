@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.arguments import check_choice, check_integer, check_number, check_positive
 from agents.crystalformer.config import CrystalFormerConfig
 from agents.crystalformer.likelihood import Likelihood
 from agents.training.run_folder import RunFolder
+from crystal_env.arguments import choice, finite_number, integer
 from crystal_env.errors import InputError
 
 _CHOICES = {"schedule": ("cosine", "constant"), "likelihood": ("exact", "paper"), "precision": ("float32", "bfloat16")}
@@ -71,18 +71,18 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "max_tokens", "validate_every"):
-            check_integer(name, getattr(self, name), 1)
+            integer(name, getattr(self, name), 1)
         for name in ("warmup", "seed"):
-            check_integer(name, getattr(self, name), 0)
+            integer(name, getattr(self, name), 0)
         for name in ("learning_rate", "max_grad_norm", "checkpoint_minutes"):
-            check_positive(name, getattr(self, name))
-        check_number("weight_decay", self.weight_decay, "a finite number of at least 0", lambda x: x >= 0)
+            finite_number(name, getattr(self, name), above=0)
+        finite_number("weight_decay", self.weight_decay, least=0)
         if not isinstance(self.betas, tuple) or len(self.betas) != 2:
             raise InputError(f"betas must be two numbers in [0, 1), got {self.betas!r}")
         for beta in self.betas:
-            check_number("betas", beta, "two numbers in [0, 1)", lambda x: 0 <= x < 1)
+            finite_number("betas", beta, least=0, below=1)
         for name, allowed in _CHOICES.items():
-            check_choice(name, getattr(self, name), allowed)
+            choice(name, getattr(self, name), allowed)
 
     @classmethod
     def of_run(cls, run: Path, **changes: Any) -> "PretrainConfig":

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.arguments import finite_number
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward, reward_floor, without_failure
-from rewards.arguments import finite_number
 
 if TYPE_CHECKING:
     from crystal_env.crystal import Crystal

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.geometry import angle_volume
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
-from rewards.arguments import finite_number, whole_number
 from rewards.combinators.aggregate import lower_floor
 from rewards.combinators.cache_file import CacheFile
 from rewards.combinators.rows import Row, join_rows, rows_of
@@ -147,7 +147,7 @@ class Cached:
         key: Key = "canonical",
         floor: float = -10.0,
     ) -> None:
-        self.size = whole_number("size", size, least=1)
+        self.size = integer("size", size, least=1)
         if path is not None and not name:
             raise InputError("name must be given with path: the name of the reward in the file")
         self.reward = resolve_reward(reward)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward, without_failure
 from crystal_env.symmetry.canonical import wyckoff_template
-from rewards.arguments import finite_number, whole_number
 from rewards.combinators.aggregate import lower_floor, unused_label
 from rewards.hull.formulas import reduced_formula
 
@@ -63,11 +63,11 @@ class Diversity:
     ) -> None:
         if bucket not in get_args(Bucket):
             raise InputError(f"bucket must be one of {get_args(Bucket)}, got {bucket!r}")
-        self.free, self.full = whole_number("free", free, least=0), whole_number("full", full, least=1)
+        self.free, self.full = integer("free", free, least=0), integer("full", full, least=1)
         if not self.free < self.full:
             raise InputError(f"free must be below full = {full}, got {free}")
         self.scorer = Scorer(resolve_reward(reward), finite_number("floor", floor))
-        self.bucket, self.size = bucket, whole_number("size", size, least=1)
+        self.bucket, self.size = bucket, integer("size", size, least=1)
         self._seen: dict[str, int] = {}  # the bucket seen last is the last one
 
     @property

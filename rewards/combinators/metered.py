@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
-from rewards.arguments import finite_number, whole_number
 from rewards.combinators.aggregate import lower_floor
 from rewards.combinators.cache import Keys
 
@@ -65,7 +65,7 @@ class Metered:
         floor: float = -10.0,
         count_distinct: bool = True,
     ) -> None:
-        budget = None if budget is None else whole_number("budget", budget, least=0)
+        budget = None if budget is None else integer("budget", budget, least=0)
         if on_exceeded not in get_args(OnExceeded):
             raise InputError(f"on_exceeded must be one of {get_args(OnExceeded)}, got {on_exceeded!r}")
         self.reward = resolve_reward(reward)

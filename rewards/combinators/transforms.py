@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.arguments import finite_number
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward, reward_floor
-from rewards.arguments import finite_number
 from rewards.combinators.aggregate import finite_or_floor, unused_label
 from rewards.goal import Goal, Kind
 

@@ -11,7 +11,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 from crystal_env.elements import ATOMIC_NUMBER
 from crystal_env.errors import InputError, MissingFileError
-from crystal_env.tables import read_table
+from crystal_env.files import read_table
 from rewards.potentials.mp2020 import may_be_sulfate, oxide_type, scheme, sulfide_type
 
 Corrections = Literal["as given", "none", "MP2020"]

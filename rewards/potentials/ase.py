@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crystal_env.arguments import integer
 from crystal_env.errors import InputError
-from rewards.arguments import whole_number
 from rewards.potentials.batching import library_defaults
 from rewards.potentials.interface import Energies, Forces, as_energies, as_forces
 
@@ -54,7 +54,7 @@ class ASEPotential:
 
     def __post_init__(self) -> None:
         if self.n_jobs is not None:
-            whole_number("n_jobs", self.n_jobs, least=1)
+            integer("n_jobs", self.n_jobs, least=1)
         if isinstance(self.calculator, str):
             module, _, attribute = self.calculator.partition(":")
             wrong = not (module and attribute)

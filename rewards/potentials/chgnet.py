@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rewards.arguments import whole_number
+from crystal_env.arguments import integer
 from rewards.potentials.batching import GraphModel, checked_edges, run_in_batches
 from rewards.potentials.bond_graph import count_angles, find_angles, find_bonds
 from rewards.potentials.interface import MP2020, Energies, Forces, as_energies, as_forces
@@ -48,9 +48,9 @@ class CHGNetPotential:
     scale: ClassVar[str] = MP2020
 
     def __post_init__(self) -> None:
-        whole_number("max_edges", self.max_edges, least=1)
+        integer("max_edges", self.max_edges, least=1)
         if self.graph_workers is not None:
-            whole_number("graph_workers", self.graph_workers, least=0)
+            integer("graph_workers", self.graph_workers, least=0)
 
     def energies(self, atoms: "Sequence[Atoms]") -> Energies:
         """Return the energies of periodic structures; one that fails gets NaN and a reason and harms no other."""

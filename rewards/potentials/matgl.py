@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.arguments import integer
 from crystal_env.errors import InputError
-from rewards.arguments import whole_number
 from rewards.potentials.batching import GraphModel, run_in_batches
 from rewards.potentials.interface import PBE, Energies, Forces, as_energies, as_forces, name_of_file
 from rewards.potentials.matgl_files import Aggregation, load_matgl
@@ -37,9 +37,9 @@ class _MatglModel:
     def __post_init__(self) -> None:
         if self.precision not in _PRECISIONS:
             raise InputError(f"precision must be one of {_PRECISIONS}, got {self.precision!r}")
-        whole_number("max_edges", self.max_edges, least=1)
+        integer("max_edges", self.max_edges, least=1)
         if self.graph_workers is not None:
-            whole_number("graph_workers", self.graph_workers, least=0)
+            integer("graph_workers", self.graph_workers, least=0)
 
     @property
     def name(self) -> str:

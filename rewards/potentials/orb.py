@@ -7,8 +7,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crystal_env.arguments import integer
 from crystal_env.errors import InputError, MissingFileError, MissingPackageError
-from rewards.arguments import whole_number
 from rewards.potentials.batching import GraphModel, checked_edges, run_in_batches
 from rewards.potentials.interface import PBE, Energies, Forces, as_energies, as_forces, name_of_file
 
@@ -61,9 +61,9 @@ class OrbPotential:
             )
         if self.precision not in _PRECISIONS:
             raise InputError(f"precision must be one of {_PRECISIONS}, got {self.precision!r}")
-        whole_number("max_edges", self.max_edges, least=1)
+        integer("max_edges", self.max_edges, least=1)
         if self.graph_workers is not None:
-            whole_number("graph_workers", self.graph_workers, least=0)
+            integer("graph_workers", self.graph_workers, least=0)
 
     @property
     def name(self) -> str:

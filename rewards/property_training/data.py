@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
 from crystal_env.errors import InputError
-from crystal_env.tables import read_table
+from crystal_env.files import read_table
 
 
 class PropertyData(NamedTuple):

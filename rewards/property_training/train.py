@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from tyro.conf import UseAppendAction
 
+from crystal_env.arguments import finite_number, integer
 from crystal_env.errors import InputError, MissingPackageError
 from crystal_env.files import atomic_write
-from rewards.arguments import finite_number, whole_number
 from rewards.potentials.batching import library_defaults
 from rewards.potentials.matgl_files import metadata
 from rewards.potentials.matgl_graphs import graph_of
@@ -69,7 +69,7 @@ class PropertyConfig:
             raise InputError("target must name at least one column")
         finite_number("learning_rate", self.learning_rate, above=0)
         for name in ("epochs", "batch_size", "patience"):
-            whole_number(name, getattr(self, name), least=1)
+            integer(name, getattr(self, name), least=1)
         if not self.low < self.high:
             raise InputError(f"low must be below high = {self.high}, got {self.low}")
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.errors import InputError
-from rewards.arguments import finite_number, whole_number
 from rewards.distinct import once_per_crystal
 from rewards.potentials import ForceField, load_potential
 from rewards.potentials.ase import ASEPotential
@@ -103,7 +103,7 @@ class Relaxation:
     def __post_init__(self) -> None:
         finite_number("fmax", self.fmax, above=0)
         finite_number("seconds", self.seconds, above=0)
-        whole_number("steps", self.steps, least=1)
+        integer("steps", self.steps, least=1)
         if self.symmetry not in ("keep", "free"):
             raise InputError(f"symmetry must be 'keep' or 'free', got {self.symmetry!r}")
         self.force_field()

@@ -29,10 +29,10 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import Crystal, CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, default_floor, resolve_reward
-from rewards.arguments import finite_number, whole_number
 from rewards.combinators.rows import rows_of
 from rewards.remote.json_subprocess import JSONSubprocess, JSONSubprocessError
 
@@ -82,8 +82,8 @@ class ProcessReward:
         if not self.command or shutil.which(self.command[0]) is None:
             raise InputError(f"command must start with a program, got {command!r}")
         self.timeout = finite_number("timeout", timeout, above=0)
-        self.restarts = whole_number("restarts", restarts, least=0)
-        self.batch_size = whole_number("batch_size", batch_size, least=1)
+        self.restarts = integer("restarts", restarts, least=0)
+        self.batch_size = integer("batch_size", batch_size, least=1)
         self.floor = finite_number("floor", floor)
         self._terms: list[str] = []
         self._next_id = 0

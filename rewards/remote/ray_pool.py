@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.reward import Reward, RewardResult, Scorer, resolve_reward
-from rewards.arguments import finite_number, whole_number
 from rewards.combinators.aggregate import lower_floor
 from rewards.remote.ray_session import import_ray, session, start_ray
 
@@ -97,12 +97,12 @@ class RayPool:
         timeout: float | None = None,
         floor: float = -10.0,
     ) -> None:
-        self.workers = None if workers is None else whole_number("workers", workers, least=1)
+        self.workers = None if workers is None else integer("workers", workers, least=1)
         self.num_cpus = None if num_cpus is None else finite_number("num_cpus", num_cpus, least=0)
         self.num_gpus = finite_number("num_gpus", num_gpus, least=0)
-        self.chunk_size = whole_number("chunk_size", chunk_size, least=1)
-        self.max_in_flight = whole_number("max_in_flight", max_in_flight, least=1)
-        self.restarts = whole_number("restarts", restarts, least=0)
+        self.chunk_size = integer("chunk_size", chunk_size, least=1)
+        self.max_in_flight = integer("max_in_flight", max_in_flight, least=1)
+        self.restarts = integer("restarts", restarts, least=0)
         self.timeout = None if timeout is None else finite_number("timeout", timeout, above=0)
         self._floor = finite_number("floor", floor)
         import_ray()

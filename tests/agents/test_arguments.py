@@ -15,7 +15,6 @@ from agents import (
     SampleConfig,
     best_of_n,
 )
-from agents.arguments import check_choice, check_integer, check_number, check_positive
 
 MODEL = CrystalFormer(CrystalFormerConfig(n_layers=1, n_heads=1, key_size=4, model_size=4, embed_size=4))
 CRYSTALS = MODEL.sample([225], seed=0, max_sites=1)
@@ -80,14 +79,6 @@ CASES = [
 def test_a_value_out_of_range_is_refused_under_its_own_name(call, name, value):
     with pytest.raises(ValueError, match=rf"^{name} "):
         CALLS[call][0](**{name: value})
-
-
-def test_what_is_allowed_passes():
-    check_integer("n", np.int64(3), 3)
-    check_number("x", 0, "a number")
-    check_number("x", np.float32(0.5), "in (0, 1)", lambda x: 0 < x < 1)
-    check_positive("x", 1e-9)
-    check_choice("word", "a", ("a", "b"))
 
 
 def test_best_of_needs_a_reward_and_the_plain_distribution():

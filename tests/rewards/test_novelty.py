@@ -92,7 +92,7 @@ def test_several_processes_find_the_same(candidates, crystals):
     ("arguments", "message"),
     [
         ({"reference": "nowhere.npz"}, "reference must be crystals, .* there is no 'nowhere.npz'"),
-        ({"reference": CrystalBatch.empty(), "n_jobs": 0}, "n_jobs must be a whole number of at least 1, got 0"),
+        ({"reference": CrystalBatch.empty(), "n_jobs": 0}, "n_jobs must be an integer of at least 1, got 0"),
     ],
 )
 def test_wrong_arguments_are_value_errors(arguments, message):

@@ -62,7 +62,7 @@ def test_all_of_mp20_passes(data_folder):
     [
         ({"min_distance": -1}, "min_distance must be a finite number at least 0, got -1"),
         ({"min_volume": 5.0, "max_volume": 4.0}, "max_volume must be a finite number above 5, got 4.0"),
-        ({"max_atoms": 0}, "max_atoms must be a whole number of at least 1, got 0"),
+        ({"max_atoms": 0}, "max_atoms must be an integer of at least 1, got 0"),
     ],
 )
 def test_wrong_limits_are_value_errors(arguments, message):

@@ -189,7 +189,7 @@ def test_remembered_crystal_costs_far_less_than_a_millisecond(mp20):
 
 
 def test_wrong_arguments_are_value_errors(tmp_path):
-    with pytest.raises(ValueError, match="size must be a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match="size must be an integer of at least 1, got 0"):
         Cached(Volume(), size=0)
     with pytest.raises(ValueError, match="key must be one of"):
         Cached(Volume(), key="formula")

@@ -142,8 +142,8 @@ def test_a_state_of_other_buckets_is_refused():
     [
         ({"bucket": "colour"}, "bucket must be one of .* got 'colour'"),
         ({"free": 6}, "free must be below full = 6, got 6"),
-        ({"free": -1}, "free must be a whole number of at least 0, got -1"),
-        ({"size": 0}, "size must be a whole number of at least 1, got 0"),
+        ({"free": -1}, "free must be an integer of at least 0, got -1"),
+        ({"size": 0}, "size must be an integer of at least 1, got 0"),
         ({"floor": np.inf}, "floor must be a finite number, got inf"),
         ({"reward": "nothing"}, "reward must be a callable"),
     ],

@@ -138,7 +138,7 @@ def test_no_crystals_are_no_calls():
 
 
 def test_wrong_arguments_are_value_errors():
-    with pytest.raises(ValueError, match="budget must be a whole number of at least 0, got -1"):
+    with pytest.raises(ValueError, match="budget must be an integer of at least 0, got -1"):
         Metered(sites, budget=-1)
     with pytest.raises(ValueError, match="on_exceeded must be one of"):
         Metered(sites, on_exceeded="stop")

@@ -216,5 +216,5 @@ def test_a_bar_is_shown_for_long_lists_on_request(crystals, capfd):
 
 
 def test_a_batch_of_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"^max_edges must be a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"^max_edges must be an integer of at least 1, got 0"):
         CHGNetPotential(max_edges=0)

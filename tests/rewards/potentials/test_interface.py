@@ -41,5 +41,5 @@ def test_a_force_field_is_a_potential_with_forces(pair_potential):
 
 @pytest.mark.parametrize("n_jobs", [0, -1, 1.5])
 def test_processes_are_a_positive_number(n_jobs):
-    with pytest.raises(ValueError, match="n_jobs must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match="n_jobs must be an integer of at least 1"):
         ASEPotential("ase.calculators.emt:EMT", n_jobs=n_jobs)

@@ -100,7 +100,7 @@ def test_a_run_is_not_overwritten_and_settings_are_checked(config):
     with pytest.raises(ValueError, match="exists already: give --resume"):
         train_property(config)
     for name, value in (("epochs", 0), ("batch_size", 0), ("learning_rate", -1.0), ("patience", 0)):
-        with pytest.raises(ValueError, match=f"^{name} must be a (finite|whole) number"):
+        with pytest.raises(ValueError, match=f"^{name} must be (a finite number|an integer)"):
             replace(config, **{name: value})
     with pytest.raises(ValueError, match=r"^low must be below high"):
         replace(config, low=200.0)

@@ -199,7 +199,7 @@ def test_missing_ray_names_the_extra(monkeypatch):
 
 def test_wrong_arguments_are_value_errors():
     for name in ("workers", "chunk_size", "max_in_flight"):
-        with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, got 0"):
+        with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1, got 0"):
             RayPool("rewards:Validity", **{name: 0})
     with pytest.raises(ValueError, match="timeout must be a finite number above 0, got 0"):
         RayPool("rewards:Validity", timeout=0)
