@@ -60,6 +60,6 @@ def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
 
 
 def _limits(above: float, least: float, below: float, most: float) -> str:
-    limits = [f"above {above:g}"] * (above > -np.inf) + [f"at least {least:g}"] * (least > -np.inf)
+    limits = [f"above {above:g}"] * (above > -np.inf) + [f"of at least {least:g}"] * (least > -np.inf)
     limits += [f"below {below:g}"] * (below < np.inf) + [f"at most {most:g}"] * (most < np.inf)
     return " " + " and ".join(limits) if limits else ""

@@ -23,7 +23,7 @@ def test_limits_are_those_of_the_message():
 def test_bounds_are_open_or_closed_as_they_say():
     assert finite_number("x", 0, least=0, below=1) == 0.0
     for value in (1, -1e-9):
-        with pytest.raises(InputError, match=r"^x must be a finite number at least 0 and below 1, got"):
+        with pytest.raises(InputError, match=r"^x must be a finite number of at least 0 and below 1, got"):
             finite_number("x", value, least=0, below=1)
 
 

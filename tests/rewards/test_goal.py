@@ -29,7 +29,7 @@ def test_rewards_and_success_follow_the_formulas(goal, rewards, reached):
         ({"kind": "max"}, r"goal must be one of .*got 'max'"),
         ({"kind": "mse"}, "target must be given with goal 'mse'"),
         ({"kind": "mae", "target": np.inf}, "target must be a finite number"),
-        ({"tolerance": -1}, "tolerance must be a finite number at least 0, got -1"),
+        ({"tolerance": -1}, "tolerance must be a finite number of at least 0, got -1"),
     ],
 )
 def test_impossible_goals_are_named(arguments, message):

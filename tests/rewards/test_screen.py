@@ -60,7 +60,7 @@ def test_all_of_mp20_passes(data_folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"min_distance": -1}, "min_distance must be a finite number at least 0, got -1"),
+        ({"min_distance": -1}, "min_distance must be a finite number of at least 0, got -1"),
         ({"min_volume": 5.0, "max_volume": 4.0}, "max_volume must be a finite number above 5, got 4.0"),
         ({"max_atoms": 0}, "max_atoms must be an integer of at least 1, got 0"),
     ],

@@ -78,11 +78,13 @@ def test_mistakes_of_users_end_with_one_line(command, message, tmp_path, monkeyp
 
 def test_a_missing_package_is_named_in_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "orb_models.forcefield", None)
+    monkeypatch.setitem(sys.modules, "matgl.models", None)
     cif = Crystal.from_string("225-a-Cu-0-0-0-X-3.6-3.6-3.6-90-90-90").to_structure().to(fmt="cif")
-    (tmp_path / "copper.csv").write_text(f'cif\n"{cif}"\n')
-    with pytest.raises(SystemExit, match=r"^crystalgen: .*orb") as end:
-        main(["hull", "build", "copper.csv", "--potential", "orb-v2", "--out", "hull.npz"])
+    rows = "".join(f'c{n},1.0,"{cif}"\n' for n in range(3))
+    (tmp_path / "copper.csv").write_text(f"material_id,gap,cif\n{rows}")
+    command = ["property", "train", "--structures", "copper.csv", "--target", "gap", "--split", "1", "1", "1"]
+    with pytest.raises(SystemExit, match=r"^crystalgen: .*crystalgen\[matgl\]") as end:
+        main([*command, "--run", "run"])
     assert "\n" not in str(end.value)
 
 

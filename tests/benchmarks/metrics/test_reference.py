@@ -1,3 +1,5 @@
+import gzip
+
 import numpy as np
 import pytest
 
@@ -18,10 +20,15 @@ def test_reference_is_named_by_files_digests_and_crystals(tmp_path):
     assert reference_text(known.facts()) == "one.npz, two.npz (3 crystals)"
 
 
-def test_default_is_all_of_mp20(data_folder):
+def test_default_is_training_and_validation_set_of_mp20(tmp_path, monkeypatch):
+    cifs = [one.to_structure().to(fmt="cif") for one in CRYSTALS]
+    for name, part in (("mp20_train.csv.gz", cifs), ("mp20_val.csv.gz", cifs[:1])):
+        rows = "".join(f'"{cif}"\n' for cif in part)
+        (tmp_path / name).write_bytes(gzip.compress(f"cif\n{rows}".encode()))
+    monkeypatch.setenv("CRYSTALGEN_DATA", str(tmp_path))
     known = load_reference()
-    assert tuple(known.files) == DEFAULT_FILES
-    assert len(known.crystals) == 34_567
+    assert tuple(known.files) == DEFAULT_FILES == ("mp20_train.csv.gz", "mp20_val.csv.gz")
+    assert len(known.crystals) == 3
 
 
 def test_missing_default_is_an_error_only_if_it_is_required(tmp_path, monkeypatch):

@@ -131,7 +131,7 @@ def test_a_term_that_there_is_not_is_an_error_of_the_user():
         (lambda: DoubleSigmoid(axis, 1.0, 2.0, width=0.0), "width must be a finite number above 0, got 0.0"),
         (lambda: Target(axis, 1.0, "maximise"), "loss must be one of .* got 'maximise'"),
         (lambda: Target(axis, np.nan), "target must be a finite number"),
-        (lambda: Target(axis, 1.0, tolerance=-1.0), "tolerance must be a finite number at least 0, got -1.0"),
+        (lambda: Target(axis, 1.0, tolerance=-1.0), "tolerance must be a finite number of at least 0, got -1.0"),
         (lambda: Clip(3, 0.0, 1.0), "reward must be callable"),
     ],
 )
