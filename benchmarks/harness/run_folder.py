@@ -28,7 +28,8 @@ def claimed(folder: Path, identity: dict[str, Any], resume: bool) -> Iterator[No
         resume: resume a run that the folder holds.
 
     Raises:
-        ValueError: if the folder is of another run, or of this one without `resume`, or another process is in it.
+        ValueError: if the folder is of another run, or of this one without `resume`, or another process is in it. A
+            mistake of the user that shows before anything is sampled leaves the folder free for the corrected command.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -36,8 +37,15 @@ def claimed(folder: Path, identity: dict[str, Any], resume: bool) -> Iterator[No
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise InputError(f"out {folder} is in use by another process") from error
-        _check_identity(folder / "run.json", json.loads(json.dumps(identity)), resume)
-        yield
+        path = folder / "run.json"
+        is_new = not path.is_file()
+        _check_identity(path, json.loads(json.dumps(identity)), resume)
+        try:
+            yield
+        except InputError:
+            if is_new and not any(folder.rglob("crystals.npz")):  # nothing is done yet that could be resumed
+                path.unlink()
+            raise
 
 
 def _check_identity(path: Path, identity: dict[str, Any], resume: bool) -> None:

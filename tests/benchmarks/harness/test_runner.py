@@ -183,6 +183,15 @@ def test_mistakes_are_refused_before_the_folder_is_touched(kwargs, message, tmp_
         run(config(tmp_path / "out", size=4, budget=4))  # the corrected command
 
 
+def test_a_mistake_that_training_finds_leaves_the_folder_free(tmp_path):
+    wrong, right = ({"agent_kwargs": json.dumps({"bins": bins})} for bins in (49, 48))
+    with pytest.raises(ValueError, match="bins must be a positive multiple of 24, got 49"):
+        run(config(tmp_path / "out", **wrong))
+    run(config(tmp_path / "out", size=4, budget=4, **right))
+    with pytest.raises(ValueError, match="another settings"):
+        run(config(tmp_path / "out", size=4, budget=4, resume=True, **wrong))
+
+
 @pytest.fixture
 def finished(tmp_path, few_known_crystals):
     """A finished run in a folder, with reference and samples of its own."""
