@@ -173,7 +173,7 @@ def hull_check(
     Args:
         paths: CSV files with the columns ``cif`` and ``e_above_hull`` (eV/atom, may be empty).
         hull: Name of a shipped hull, or a file.
-        potential: Energy model, the one of the hull, or one on its scale if the hull holds DFT energies.
+        potential: Energy model: that of the hull, or one on its scale if the hull holds DFT energies.
         device: Device of the potential, such as cuda, by default its own.
         weights: File of the potential's weights, by default its own.
         scale: Scale of a potential that does not state it.

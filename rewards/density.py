@@ -30,7 +30,7 @@ class Density:
     Args:
         target: density in g/cm^3.
         tolerance: distance in g/cm^3 that counts as success.
-        clip: distance in g/cm^3 from which on all totals are the same.
+        clip: distance in g/cm^3 beyond which all totals are the same.
         screen: limits that a crystal must meet.
 
     Attributes:

@@ -21,7 +21,7 @@ class Goal:
 
     Args:
         kind: one of these.
-        target: the target value; for the first two it is optional, the value from which on a crystal is a success.
+        target: the target value; for the first two it is optional, the threshold of success.
         tolerance: distance from the target that counts as success.
 
     Raises:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads of theirs would fight over the cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel: their threads would compete for the cores
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -204,11 +204,11 @@ class CrystalAlgorithm(BaseAlgorithm):
             callback: called once an iteration.
             log_interval: iterations between two dumps of the log; 0 leaves it to the caller.
             tb_log_name: name of the run for TensorBoard.
-            reset_num_timesteps: begin to count decisions and iterations anew, which schedules follow.
+            reset_num_timesteps: restart the counts of decisions and iterations, which schedules follow.
             progress_bar: show the progress.
             n_iterations: iterations, in place of ``total_timesteps``. Those before count where
                 ``reset_num_timesteps`` is False, so that a resumed agent has the schedule of one that never stopped.
-            progress: fraction of the training that is done, for schedules, asked before every iteration; by default
+            progress: fraction of the training that is done, for schedules, called before every iteration; by default
                 that of iterations or decisions.
 
         Raises:

@@ -10,7 +10,7 @@ import cloudpickle
 
 
 def digest(parts: Any) -> str | None:
-    """Return a hash of what objects are made of, the same in every process, or None if that cannot be told.
+    """Return a hash of what objects are made of, the same in every process, or None if there is none.
 
     Functions and classes that can be imported count by their names, others by their code.
     """

@@ -30,7 +30,7 @@ class EnvAdapter:
     Attributes:
         grammar: what the crystals must be like.
         bins: numeric bins of the discrete environment, 0 on the continuous one.
-        digest: hash of grammar, bins, reward and transforms, the same in every process; None if it cannot be told.
+        digest: hash of grammar, bins, reward and transforms, the same in every process; None if there is none.
 
     Raises:
         ValueError: if it is no such environment, has no reward, lets the agent choose the space group, has a layer
@@ -57,7 +57,7 @@ class EnvAdapter:
         return result._replace(total=self._scored.apply(result.total))
 
     def has_task_of(self, other: "EnvAdapter | None", digest: str | None) -> bool:
-        """Return whether crystals get the same rewards here as in another environment, as far as can be told.
+        """Return whether crystals get the same rewards here as in another environment, as far as is known.
 
         Args:
             other: the adapter of the other environment, if it is in this process.

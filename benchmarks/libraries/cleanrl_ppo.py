@@ -64,7 +64,7 @@ def train(session: Session, settings: Settings) -> MaskedPolicy:
         for done in range(size, settings.steps + size, size):
             rollout, state = collect(env, learner, state, settings.num_steps)
             report_progress(session, done, settings.steps, rollout.rewards[rollout.ended].tolist())
-            if session.oracle.spent:  # the last rewards were refused: they teach nothing
+            if session.oracle.spent:  # the last rewards are the floor of a spent budget
                 break
             update(learner, optimiser, rollout, learner.value(state[0]).detach(), settings)
     return MaskedPolicy(learner.actor, settings.bins, session.seed)

@@ -90,7 +90,7 @@ def train(session: Session, settings: Settings) -> MaskedPolicy:
             algorithm.train()
             report_progress(session, done, settings.steps, returns)
             returns.clear()
-            if session.oracle.spent:  # the last rewards were refused: they teach nothing
+            if session.oracle.spent:  # the last rewards are the floor of a spent budget
                 module = before
                 break
         algorithm.stop()

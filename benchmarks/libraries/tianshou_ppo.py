@@ -66,7 +66,7 @@ def train(session: Session, settings: Settings) -> MaskedPolicy:
             with policy_within_training_step(algorithm.policy):
                 collected = collector.collect(n_step=size)
                 report_progress(session, done, settings.steps, collected.returns)
-                if session.oracle.spent:  # the last rewards were refused: they teach nothing
+                if session.oracle.spent:  # the last rewards are the floor of a spent budget
                     break
                 algorithm.update(collector.buffer, batch_size=size // settings.minibatches, repeat=settings.epochs)
             collector.reset_buffer(keep_statistics=True)

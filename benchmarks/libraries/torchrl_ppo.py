@@ -55,7 +55,7 @@ def train(session: Session, settings: Settings) -> MaskedPolicy:
             report_progress(
                 session, number * size, settings.steps, following["episode_reward"][following["done"]].tolist()
             )
-            if session.oracle.spent:  # the last rewards were refused: they teach nothing
+            if session.oracle.spent:  # the last rewards are the floor of a spent budget
                 break
             with torch.no_grad():
                 advantage(rollout)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from crystal_env.errors import InputError
 
 MIN_SEEDS = 5
-"""Seeds from which on a score over seeds has an interval at 95 %; below, the range of the seeds is given instead."""
+"""Minimum number of seeds for an interval at 95 %; the score of fewer has their range instead."""
 
 _LEVEL = 0.95
 _Z = 1.959964  # quantile of the normal distribution at 97.5 %

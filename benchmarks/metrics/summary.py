@@ -85,7 +85,7 @@ def variety(samples: Samples, space_groups: NDArray[np.int64] | None = None) -> 
 
 
 def comparison_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return samples side by side, values with 95 % intervals, as a table in Markdown."""
+    """Return samples in parallel columns, values with 95 % intervals, as a table in Markdown."""
     names, first = list(summaries), next(iter(summaries.values()))
     rows = [["", *names], ["---"] * (len(names) + 1)]
     rows += [rate_row(name, [summary["rates"][name] for summary in summaries.values()]) for name in first["rates"]]

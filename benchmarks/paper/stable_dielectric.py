@@ -25,7 +25,7 @@ class DiverseDielectric(Diversity):
 
     Args:
         free: crystals of a formula that are rewarded in full.
-        full: crystals of a formula from which on nothing is rewarded.
+        full: number of crystals of a formula beyond which the reward is 0.
         models: arguments of `DielectricFoM`.
     """
 

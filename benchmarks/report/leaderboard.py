@@ -316,7 +316,7 @@ def write(folders: Sequence[Path], out: Path = _RESULTS / "leaderboard") -> Path
 
 
 def main(folders: Positional[tuple[Path, ...]] = (_RESULTS,), out: Path = _RESULTS / "leaderboard") -> None:
-    """Write the leaderboard anew.
+    """Write the leaderboard.
 
     Args:
         folders: are searched for ``results.json``, with all folders in them; by default ``benchmarks/results``.

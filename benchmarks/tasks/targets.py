@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from crystal_env.crystal import Crystal
 
 MAX_MODULUS = 400.0  # GPa: diamond has 443, beyond it a potential is more often wrong than right
-MAX_ENERGY = 0.5  # eV/atom above the hull, from which on stability is 0
+MAX_ENERGY = 0.5  # eV/atom above the hull, where stability reaches 0
 _MAX_DEPTH = 0.2  # eV/atom below the hull of an accepted energy
 
 

@@ -40,7 +40,7 @@ class Diversity:
         bucket: what counts as one kind: the reduced ``"formula"``; the Wyckoff ``"template"`` of group and letters, see
             `wyckoff_template`; or the ``"structure"``, that is `Crystal.key`: group, letters, elements.
         free: number of crystals of a bucket up to which the reward is paid in full.
-        full: number of crystals of a bucket from which on nothing is paid.
+        full: number of crystals of a bucket beyond which the reward is 0.
         floor: the total of a full bucket, and of a crystal for which the reward raises.
         size: buckets remembered; beyond, those not seen for longest are forgotten.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _PER_JOB = 32  # structures that one worker takes at a time
-_MIN_BAR = 256  # structures from which on a progress bar is shown
+_MIN_BAR = 256  # structures; fewer show no progress bar
 _MAX_EDGES = 200_000  # of one structure: seconds and gigabytes with any of the models
 
 

@@ -49,7 +49,7 @@ def every_crystal() -> CrystalBatch:
 
 
 def probabilities(model):
-    """Return the probabilities of all crystals, the groups being drawn evenly; they add up to 1."""
+    """Return the probabilities of all crystals, the groups being equally likely; they add up to 1."""
     with torch.no_grad():
         log_p = model.log_prob(every_crystal(), bins=BINS, **CONSTRAINTS).total.double().numpy()
     return np.exp(log_p) / len(GROUPS)

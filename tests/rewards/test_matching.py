@@ -48,17 +48,17 @@ def natural(data_folder):
     return crystals[rng.permutation(np.concatenate([np.arange(len(crystals)), np.arange(20)]))]
 
 
-def test_verdicts_are_those_of_the_matcher(natural):
+def test_matches_are_those_of_the_matcher(natural):
     structures = natural.to_structures(primitive=True)
     cells = [reduced_cell(structure) for structure in structures]
-    verdicts = []
+    matches = []
     for rows in rows_by_formula(natural).values():
         pairs = [(i, j) for i in rows for j in rows if i != j]
         assert [same_reduced(cells[i], cells[j]) for i, j in pairs] == [
             plain(structures[i], structures[j]) for i, j in pairs
         ]
-        verdicts += [same(structures[i], structures[j]) for i, j in pairs]
-    assert 0 < sum(verdicts) < len(verdicts)
+        matches += [same(structures[i], structures[j]) for i, j in pairs]
+    assert 0 < sum(matches) < len(matches)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

@@ -70,7 +70,7 @@ def random_cells() -> CrystalBatch:
 
 
 @pytest.mark.parametrize("oxidation_states", ["smact14", "icsd16", "icsd24"])
-def test_compositional_verdicts_are_smacts_own(oxidation_states):
+def test_compositional_validity_is_smacts_own(oxidation_states):
     rng = np.random.default_rng(0)
     symbols = np.array(SYMBOLS)[
         [1, 2, 3, 5, 6, 7, 8, 9, 11, 13, 14, 15, 16, 17, 20, 22, 26, 29, 33, 34, 36, 51, 54, 57]
@@ -81,12 +81,12 @@ def test_compositional_verdicts_are_smacts_own(oxidation_states):
             amounts = rng.integers(1, 7, k)
             chosen = rng.choice(symbols, k, replace=False)
             formulas.append("".join(f"{symbol}{amount}" for symbol, amount in zip(chosen, amounts, strict=True)))
-    verdicts = [composition_is_valid(key(formula), oxidation_states) for formula in formulas]
-    assert verdicts == [smact(formula, oxidation_states) for formula in formulas]
-    assert 0 < sum(verdicts) < len(verdicts)
+    valid = [composition_is_valid(key(formula), oxidation_states) for formula in formulas]
+    assert valid == [smact(formula, oxidation_states) for formula in formulas]
+    assert 0 < sum(valid) < len(valid)
 
 
-def test_compositional_verdicts_on_mp20_are_smacts_own(mp20, mp20_rows):
+def test_compositional_validity_on_mp20_is_smacts_own(mp20, mp20_rows):
     expected = [smact(formula, "smact14") for formula in mp20_rows["formula"]]
     assert Validity()(mp20).terms["compositional"].astype(bool).tolist() == expected
 

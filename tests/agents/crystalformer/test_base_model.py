@@ -36,7 +36,7 @@ def test_knows_which_elements_make_a_perovskite(model):
     assert elements[:3].min() > elements[3:].max() + 2
 
 
-def test_draws_valid_crystals_where_an_untrained_network_does_not(model):
+def test_it_samples_valid_crystals_and_an_untrained_one_does_not(model):
     untrained = CrystalFormer(model.config, seed=0)
     valid = [Validity()(network.sample("mp20", 100, seed=0)).terms["success"].mean() for network in (model, untrained)]
     assert valid[0] > 0.65  # the card says 0.8

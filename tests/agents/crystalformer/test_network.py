@@ -48,7 +48,7 @@ def test_making_a_model_leaves_torch_as_it_was():
 
 @pytest.mark.parametrize("config", [TINY, TABLE])
 @pytest.mark.parametrize("kind", range(5))
-def test_a_decision_is_told_by_those_before_it_only(config, kind):
+def test_a_decision_depends_on_those_before_it_only(config, kind):
     model, tokens, site = lively(config), random_tokens(), 2
     with torch.no_grad():
         before, after = model(tokens), model(changed(tokens, site, kind))

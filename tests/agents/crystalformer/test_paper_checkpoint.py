@@ -195,7 +195,7 @@ class TestSizes:
         assert model.n_parameters == 4_833_575
 
     @pytest.mark.parametrize("known", [{"key_size": 4}, {"n_heads": 2}, {"n_heads": 2, "key_size": 4}])
-    def test_heads_are_told_by_number_or_width(self, known):
+    def test_heads_follow_from_number_or_width(self, known):
         config = paper_checkpoint.infer_config(small(), **known)
         assert (config.n_heads, config.key_size) == (2, 4)
 

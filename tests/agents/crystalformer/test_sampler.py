@@ -324,7 +324,7 @@ def replay(crystals, rules, bins):
 
 
 @pytest.mark.parametrize("bins", [0, BINS])
-def test_crystals_of_all_groups_are_legal_and_in_the_order_asked_for(model, bins):
+def test_crystals_of_all_groups_are_legal_and_in_requested_order(model, bins):
     groups = np.random.default_rng(0).permutation(np.resize(np.arange(1, 231), 1_000))
     sampled = model.sample(groups, seed=0, bins=bins, batch_size=300)
     assert np.array_equal(sampled.G, groups)
@@ -453,7 +453,7 @@ def test_nothing_global_is_touched(model, capsys):
     assert "20/20" in capsys.readouterr().err
 
 
-def test_the_model_keeps_its_mode_and_draws_without_dropout(model):
+def test_the_model_keeps_its_mode_and_samples_without_dropout(model):
     expected = model.sample([225, 1, 62] * 10, seed=0)
     model.train()
     try:

@@ -208,7 +208,7 @@ def test_what_belongs_to_the_same_task_is_kept(tmp_path):
         assert each.adapter.reward_state() == seen
 
 
-def test_a_reward_that_cannot_be_told_is_another_one(tmp_path):
+def test_a_reward_without_a_digest_is_another_one(tmp_path):
     one = agent(environment(reward=lambda crystals, lock=open: reward(crystals)), policy_kwargs={"model": base_model()})
     sampled(one)
     one.set_env(environment(reward=lambda crystals: reward(crystals) + 1))

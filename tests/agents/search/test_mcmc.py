@@ -176,10 +176,10 @@ def test_a_chain_depends_on_the_seed_and_its_index_alone(bins):
 
 @pytest.mark.parametrize("moves", ["template", "crystal"])
 def test_no_call_is_spent_on_where_a_chain_is_already(moves):
-    asked = []
+    scored = []
 
     def recording(crystals):
-        asked.append(crystals)
+        scored.append(crystals)
         return score(crystals)
 
     def score(crystals):
@@ -187,12 +187,12 @@ def test_no_call_is_spent_on_where_a_chain_is_already(moves):
 
     config = replace(TINY, chains=1, steps=300, moves=moves, tau=1e-9)  # the better one of two always wins
     result = mcmc(base_model(), recording, config, progress=False)
-    at = asked[0]
-    for proposal in asked[1:]:
+    at = scored[0]
+    for proposal in scored[1:]:
         assert len(proposal) == 1
         assert not (np.array_equal(proposal.A, at.A) and np.array_equal(proposal.L, at.L))
         at = proposal if score(proposal)[0] > score(at)[0] else at
-    assert result.calls == len(asked) <= 301
+    assert result.calls == len(scored) <= 301
     assert "coordinates" not in result.acceptance  # no site of this grammar has a free one
 
 

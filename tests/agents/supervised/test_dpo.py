@@ -1,4 +1,4 @@
-"""Preference optimisation has the losses of its papers and reaches their optima where these can be written down."""
+"""Preference optimisation has the losses of its papers and reaches their optima where these can be listed."""
 
 import itertools
 import signal

@@ -88,7 +88,7 @@ def test_a_folder_without_a_run_is_named_and_not_made(tmp_path):
         RunFolder.settings_of(tmp_path)
 
 
-def test_a_second_process_is_kept_out_and_told_by_whom(folder):
+def test_a_second_process_is_kept_out_and_the_first_is_named(folder):
     code = (
         "import sys; from pathlib import Path; from agents.training.run_folder import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).lock(): print('locked', flush=True); sys.stdin.read()"

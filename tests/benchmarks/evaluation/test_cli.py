@@ -59,7 +59,7 @@ def test_folders_and_batches_are_compared(files, tmp_path, capsys):
     assert (out / "plot.png").stat().st_size > 10_000
 
 
-def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+def test_files_of_one_name_are_distinguished_by_their_folders(tmp_path):
     paths = (tmp_path / "a" / "crystals.npz", tmp_path / "b" / "crystals.npz")
     assert _names(paths) == ["a", "b"]
 

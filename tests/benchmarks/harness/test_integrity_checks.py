@@ -93,7 +93,7 @@ def test_one_kind_fails_where_the_task_leaves_a_choice(kind):
     assert one_kind(OF_VARIED, "formula", {"formula": "NaCl"}).passed is None
 
 
-def test_an_agent_asked_for_the_best_only_may_repeat_them():
+def test_an_agent_scored_by_its_best_may_repeat_them():
     check = one_kind(samples([("Na", "Cl")] * 20), "formula", {}, of_best=True)
     assert (check.passed, check.value) == (None, 1.0)
     assert not one_kind(samples([("Na", "Cl")] * 20), "formula", {}, of_best=False).passed

@@ -53,7 +53,7 @@ def one_ray():
     start_ray(ray, cores=None)
     yield
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # processes that Ray has told to end, and forgets
+        warnings.simplefilter("ignore", ResourceWarning)  # processes that Ray has asked to end, and forgets
         ray.shutdown()
         gc.collect()
 
@@ -85,7 +85,7 @@ def test_learns_what_the_random_policy_does_not(script):
     assert mean_return(UniformPolicy(48, 1), session) < 0.2
     policy = script.agent(session, steps=4096, num_steps=8, minibatches=2, learning_rate=4e-3)
     assert mean_return(policy, session) > 0.6
-    assert session.oracle.queried == 100 + 4096 // 4 + 100  # that of the session was asked, not a copy
+    assert session.oracle.queried == 100 + 4096 // 4 + 100  # that of the session was queried, not a copy
 
 
 def test_takes_allowed_actions_only_and_repeats_with_a_seed(script):

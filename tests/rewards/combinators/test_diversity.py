@@ -1,4 +1,4 @@
-"""The diversity filter against the rule that it follows, written down for one crystal after the other."""
+"""The diversity filter against the rule that it follows, applied to one crystal after the other."""
 
 import copy
 import json
