@@ -20,7 +20,7 @@ demo: install
 	$(VENV)/bin/crystalgen demo
 
 test: install
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	$(MAKE) old-gymnasium
 
 # the environment's tests again, on the oldest supported Gymnasium

@@ -1,4 +1,10 @@
-"""Agents: CrystalFormer, stable-baselines3's view of the environment, and what learns in it."""
+"""Agents: CrystalFormer, its training, and search with it.
+
+`crystalformer` is the network with its densities and sampler, `training` what all training shares, `sb3` environment
+and network as stable-baselines3 expects them. On these stand siblings that never import each other: `klppo`
+(reinforcement), `supervised` (pre-training, fine-tuning, DPO) and `search` (Markov chains, best-of-n). `cli` has the
+commands, `sample` the one that samples crystals into a folder.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

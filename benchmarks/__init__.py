@@ -1,4 +1,9 @@
-"""Tasks, metrics, baselines and reports of the benchmark, and the figures of the paper."""
+"""The benchmark: tasks, metrics, baselines and reports, and the figures of the paper.
+
+`samples` holds what generators gave, `metrics` their numbers, `tasks` the definitions, `harness` the protocol,
+`evaluation` the metrics of any file, `report` the pages. `baselines` and `libraries` are agents, `cli` the command
+``crystalgen``; `paper`, `model_card`, `speed` and `verify` make the published figures, cards, timings and checks.
+"""
 
 from typing import TYPE_CHECKING, Any
 

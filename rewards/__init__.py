@@ -1,4 +1,10 @@
-"""Rewards of finished crystals: potentials, the convex hull, properties, combinators and Gymnasium wrappers."""
+"""Rewards of finished crystals.
+
+One file a reward: `ehull`, `validity`, `density`, `property`, `dielectric`, `force_stress`, `bulk_modulus`, `novelty`,
+`uniqueness`, `composition_match`. `screen`, `matching`, `distinct`, `goal` and `predict` serve several of them,
+`wrappers` put a reward on an environment. The folders hold potentials, the convex hull, relaxation, combinators of
+rewards, rewards that run elsewhere, training of property models, and contract tests.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,8 @@
-"""The benchmark's tasks: environments with a frozen definition, whose oracle is metered."""
+"""The benchmark's tasks: environments with a frozen definition, whose oracle is metered.
+
+`task` is the definition, `catalogue` holds all of them, `oracle` is the reward that counts its calls; `targets` and
+`perovskites` are rewards that only tasks use. Importing this package registers the tasks with Gymnasium.
+"""
 
 from typing import Any
 

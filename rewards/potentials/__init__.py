@@ -1,4 +1,9 @@
-"""Energy models under one interface, and how to get one by name."""
+"""Energy models under one interface, and how to get one by name.
+
+`interface` is the contract; `chgnet`, `orb`, `matgl` and `ase` fulfil it, `mp2020` adds the Materials Project's
+corrections. `batching` evaluates graphs in batches of bounded cost, `bond_graph` finds neighbours, `matgl_graphs` and
+`matgl_files` are the graphs and files of matgl.
+"""
 
 from typing import Any
 

@@ -70,15 +70,15 @@ CALLS = {
         **dict.fromkeys(("schedule", "likelihood", "precision"), ("other", None, 1)),
     }),
 }  # fmt: skip
-CASES = [
-    (call, name, value) for call, (_, table) in CALLS.items() for name, values in table.items() for value in values
-]
+CASES = [(call, name) for call, (_, table) in CALLS.items() for name in table]
 
 
-@pytest.mark.parametrize(("call", "name", "value"), CASES, ids=str)
-def test_a_value_out_of_range_is_refused_under_its_own_name(call, name, value):
-    with pytest.raises(ValueError, match=rf"^{name} "):
-        CALLS[call][0](**{name: value})
+@pytest.mark.parametrize(("call", "name"), CASES, ids=str)
+def test_a_value_out_of_range_is_refused_under_its_own_name(call, name):
+    function, table = CALLS[call]
+    for value in table[name]:
+        with pytest.raises(ValueError, match=rf"^{name} "):
+            function(**{name: value})
 
 
 def test_best_of_needs_a_reward_and_the_plain_distribution():

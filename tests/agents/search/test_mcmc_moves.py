@@ -31,8 +31,8 @@ def differ(first, second, name):
 @pytest.mark.parametrize("bins", [0, 24, 960])
 @pytest.mark.parametrize("case", RULES)
 def test_every_move_changes_what_its_kind_says_and_nothing_else(case, bins):
-    crystals = base_model().sample([1, 12, 62, 148, 166, 221] * 100, seed=0, bins=bins, **RULES[case])
-    changed, kind = moves(bins, **RULES[case]).propose(crystals, np.random.default_rng(0).random((600, N_UNIFORMS)))
+    crystals = base_model().sample([1, 12, 62, 148, 166, 221] * 40, seed=0, bins=bins, **RULES[case])
+    changed, kind = moves(bins, **RULES[case]).propose(crystals, np.random.default_rng(0).random((240, N_UNIFORMS)))
     assert np.array_equal(differ(changed, crystals, "A"), kind == MOVES.index("element"))
     assert np.array_equal(differ(changed, crystals, "XYZ"), kind == MOVES.index("coordinates"))
     assert np.array_equal(differ(changed, crystals, "L"), kind == MOVES.index("lattice"))
@@ -70,7 +70,7 @@ def test_tied_sites_change_their_element_together():
     assert set((changed.A != crystals.A).sum(1)[kind == 1]) == {1, 2}
 
 
-def frequencies(crystal, rules, bins, size=60_000):
+def frequencies(crystal, rules, bins, size=30_000):
     """Return how often one crystal is changed into each other one."""
     batch = CrystalBatch.from_crystals([crystal])[np.zeros(size, int)]
     changed, _ = moves(bins, **rules).propose(batch, np.random.default_rng(1).random((size, N_UNIFORMS)))
@@ -91,7 +91,7 @@ def test_a_move_is_as_likely_as_its_reverse(case):
             continue  # stands for all lattices out of bounds, which have no probability
         back = frequencies(Crystal.from_string(text), RULES[case], 24)[str(crystal)]
         assert abs(back - count) < 5 * (back + count) ** 0.5
-        checked += count > 500
+        checked += count > 250
     assert checked > 4
 
 

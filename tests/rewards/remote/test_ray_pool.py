@@ -14,6 +14,7 @@ from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.reward import RewardResult
 from rewards.density import Density
 from rewards.remote.ray_pool import RayPool
+from rewards.remote.ray_session import session
 
 ray = pytest.importorskip("ray")
 
@@ -159,9 +160,13 @@ def test_closed_pool_starts_again(pool):
     assert not set(before) & set(pool.pids())
 
 
-def test_pool_resumes_after_ray_was_stopped(pool):
+def test_pool_resumes_after_ray_was_stopped(pool, monkeypatch):
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
     ray.shutdown()
+    assert session(ray) is None
     assert pool(many(3)).total.tolist() == many(3).L[:, 0].tolist()
+    assert session(ray) == (os.getpid(), ray.get_runtime_context().get_node_id())
+    assert "RAY_USAGE_STATS_ENABLED" not in os.environ
 
 
 def test_torch_has_one_thread_in_a_worker():
