@@ -138,22 +138,6 @@ class CrystalGenVectorEnv(CrystalEnvBase, VectorEnv):
         info = self._info(self._rows) | end_info
         return self._observations(), rewards, terminated, np.zeros(self.num_envs, bool), info
 
-    def set_autoreset_mode(self, autoreset_mode: AutoresetMode | str) -> None:
-        """Switch to another autoreset mode, here and in ``metadata``.
-
-        Raises:
-            ValueError: if there is no such mode, or an episode is under way.
-        """
-        mode = _autoreset_mode(autoreset_mode)
-        running = int((~self._episodes.ended & (self._episodes.states.n_decisions > 0)).sum())
-        if running:
-            raise InputError(
-                f"autoreset_mode can be set to {mode.value} while no episode is under way, but {running} of "
-                f"{self.num_envs} are: call reset first"
-            )
-        self.autoreset_mode = mode
-        self.metadata = {**self.metadata, "autoreset_mode": mode}
-
     def action_masks(self) -> NDArray[np.bool_]:
         """Return the allowed ids (N, V)."""
         return self._episodes.states.masks.copy()

@@ -74,7 +74,6 @@ class Known(NamedTuple):
 _FIG3 = "Fig. 3 and section III A"
 _FIG4 = "Fig. 4 and section III A"
 _FIG5 = "Fig. 5 and section III A"
-_FIG6 = "Fig. 6 and section III B"
 _APPENDIX_D = "appendix D"
 
 STABLE = 0.1
