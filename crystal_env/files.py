@@ -1,10 +1,11 @@
-"""Files: replaced whole or not at all, and tables of users read with errors that name the file."""
+"""Files and folders: written whole or not at all, held by one process; tables read with errors that name the file."""
 
+import contextlib
 import lzma
 import os
 import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -59,3 +60,43 @@ def read_table(path: str | Path, columns: Sequence[str] = (), *, header_only: bo
         names = ", ".join(repr(column) for column in missing)
         raise InputError(f"{path} needs a column {names}, it has {list(table.columns)}")
     return table
+
+
+@contextlib.contextmanager
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Keep other processes out of a folder; without effect where the system or the file system has no locks.
+
+    Args:
+        folder: an existing folder.
+        name: name of the folder in the error, such as ``"run runs/stable"``.
+
+    Raises:
+        InputError: if another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # a platform without locks
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{name} is in use by {_holder(descriptor)}: wait, or end it") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    """Return which process holds the lock of a file, as far as the system tells."""
+    with contextlib.suppress(OSError):
+        inode = f":{os.fstat(descriptor).st_ino}"
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()  # 1: FLOCK ADVISORY WRITE pid device:inode start end
+            if "FLOCK" in words and any(word.endswith(inode) for word in words):
+                return f"process {words[words.index('WRITE') + 1]}"
+    return "another process"

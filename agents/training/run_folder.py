@@ -1,10 +1,9 @@
 """The folder of a training run: settings, state, history, curve and logs."""
 
-import contextlib
 import json
-import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from crystal_env.errors import InputError
-from crystal_env.files import atomic_write
+from crystal_env.files import atomic_write, locked
 
 _SETTINGS_FILE, _STATE_FILE, _HISTORY_FILE, _CURVE_FILE = "run.json", "checkpoint.pt", "history.jsonl", "curve.png"
 _PACKAGES = ("crystalgen", "torch", "numpy")
@@ -32,29 +31,9 @@ class RunFolder:
         self.path = path
         self.path.mkdir(parents=True, exist_ok=True)
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other processes from running in the folder.
-
-        Raises:
-            ValueError: if one does already.
-        """
-        try:
-            import fcntl
-        except ImportError:  # a platform without locks
-            yield
-            return
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"run {self.path} is in use by {_holder(descriptor)}: wait, or end it") from None
-            except OSError:  # a file system without locks
-                pass
-            yield
-        finally:
-            os.close(descriptor)
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes from running in the folder: see `crystal_env.files.locked`."""
+        return locked(self.path, f"run {self.path}")
 
     @property
     def has_state(self) -> bool:
@@ -180,14 +159,3 @@ def draw_curve(history: list[dict[str, float]], path: Path) -> None:
         if axes.has_data():
             axes.legend()
     figure.savefig(path, dpi=110)
-
-
-def _holder(descriptor: int) -> str:
-    """Return which process holds the lock of a file, as far as the system tells."""
-    with contextlib.suppress(OSError):
-        inode = f":{os.fstat(descriptor).st_ino}"
-        for line in Path("/proc/locks").read_text().splitlines():
-            words = line.split()  # 1: FLOCK ADVISORY WRITE pid device:inode start end
-            if "FLOCK" in words and any(word.endswith(inode) for word in words):
-                return f"process {words[words.index('WRITE') + 1]}"
-    return "another process"

@@ -1,6 +1,5 @@
 """The folder of a run of the benchmark: whose it is, who works in it, and what is already done."""
 
-import fcntl
 import json
 import zipfile
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from benchmarks.samples.samples import Samples
 from benchmarks.tasks.oracle import load_trace
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
-from crystal_env.files import atomic_write
+from crystal_env.files import atomic_write, locked
 from crystal_env.reward import RewardResult
 
 _DAMAGED = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile)
@@ -32,11 +31,7 @@ def claimed(folder: Path, identity: dict[str, Any], resume: bool) -> Iterator[No
             mistake of the user that shows before anything is sampled leaves the folder free for the corrected command.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"out {folder} is in use by another process") from error
+    with locked(folder, f"out {folder}"):
         path = folder / "run.json"
         is_new = not path.is_file()
         _check_identity(path, json.loads(json.dumps(identity)), resume)
