@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,6 +13,7 @@ from agents.crystalformer import paper_checkpoint
 from agents.crystalformer.config import CrystalFormerConfig
 from agents.crystalformer.network import Network
 from agents.crystalformer.paper_pickle import read_pickle
+from agents.crystalformer.temperature import Temperatures
 from crystal_env.errors import InputError
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -21,15 +23,18 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _FORMAT = "crystalformer-1"
 
 
-def save(model: Network, path: str | Path) -> None:
-    """Write a model into a folder, which is made where there is none; a file is replaced whole or not at all."""
+def save(model: Network, path: str | Path, temperature: Temperatures) -> None:
+    """Write a model and its recommended temperatures into a folder; a file is replaced whole or not at all."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     weights, config = path / f".{WEIGHTS_FILE}.{os.getpid()}", path / f".{CONFIG_FILE}.{os.getpid()}"
+    entries: dict[str, Any] = {"format": _FORMAT, **model.config.to_dict()}
+    if not temperature.are_one:
+        entries["temperature"] = temperature.to_dict()
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     try:
         save_file(state, weights, metadata={"format": _FORMAT})
-        config.write_text(json.dumps({"format": _FORMAT, **model.config.to_dict()}, indent=2) + "\n")
+        config.write_text(json.dumps(entries, indent=2) + "\n")
         weights.chmod(config.stat().st_mode)  # as new files are; the library makes private ones
         weights.replace(path / WEIGHTS_FILE)
         config.replace(path / CONFIG_FILE)
@@ -38,16 +43,16 @@ def save(model: Network, path: str | Path) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def read(name_or_path: str | Path, **sizes: int) -> tuple[CrystalFormerConfig, dict[str, torch.Tensor]]:
-    """Return sizes and weights of a model; `CrystalFormer.from_pretrained` describes it."""
+def read(name_or_path: str | Path, **sizes: int) -> tuple[CrystalFormerConfig, Temperatures, dict[str, torch.Tensor]]:
+    """Return sizes, recommended temperatures and weights of a model; see `CrystalFormer.from_pretrained`."""
     shipped = sorted(file.parent.name for file in MODELS.glob(f"*/{CONFIG_FILE}"))
     path = MODELS / name_or_path if name_or_path in shipped else Path(name_or_path)
     if path.is_dir():
         if sizes:
             raise InputError(f"{path} has its own sizes in {CONFIG_FILE}, got {sorted(sizes)}")
-        config, state = _read_folder(path)
+        config, temperature, state = _read_folder(path)
     elif path.is_file():
-        parameters = read_pickle(path)
+        parameters, temperature = read_pickle(path), Temperatures()
         try:
             config = paper_checkpoint.infer_config(parameters, **sizes)
             state = paper_checkpoint.convert(parameters, config)
@@ -59,10 +64,10 @@ def read(name_or_path: str | Path, **sizes: int) -> tuple[CrystalFormerConfig, d
             f"package, {shipped}"
         )
     _check(config, state, path)
-    return config, state
+    return config, temperature, state
 
 
-def _read_folder(path: Path) -> tuple[CrystalFormerConfig, dict[str, torch.Tensor]]:
+def _read_folder(path: Path) -> tuple[CrystalFormerConfig, Temperatures, dict[str, torch.Tensor]]:
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (path / name).is_file():
             raise InputError(f"{path} is no model: it lacks {name}")
@@ -70,11 +75,12 @@ def _read_folder(path: Path) -> tuple[CrystalFormerConfig, dict[str, torch.Tenso
         entries = json.loads((path / CONFIG_FILE).read_text())
         if not isinstance(entries, dict) or entries.pop("format", None) != _FORMAT:
             raise InputError(f"its format is not {_FORMAT!r}")
+        temperature = Temperatures.of(entries.pop("temperature", 1.0))
         config = CrystalFormerConfig(**entries)
     except (ValueError, TypeError) as error:
         raise InputError(f"{path / CONFIG_FILE} is no configuration of a model: {error}") from error
     try:
-        return config, load_file(path / WEIGHTS_FILE)
+        return config, temperature, load_file(path / WEIGHTS_FILE)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path / WEIGHTS_FILE} is truncated or no safetensors file: {error}") from error
 

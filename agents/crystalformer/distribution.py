@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from agents.crystalformer.mixtures import LatticeMixture, VonMises
 from agents.crystalformer.random_streams import RandomStreams
+from agents.crystalformer.temperature import Temperature, Temperatures
 from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
@@ -28,8 +29,9 @@ class Distribution:
 
     Attributes:
         grammar: which letters and elements are allowed.
-        temperature: divides logits and concentrations, and multiplies the variances of the lattice; 0 takes the most
-            likely letter, element and component every time, and its centre.
+        temperature: one number, or one for each part: see `Temperatures`. It divides logits and concentrations, and
+            multiplies the variances of the lattice; 0 takes the most likely letter, element and component every time,
+            and its centre.
         top_p: letters, elements and components are sampled from the most likely ones that together have this
             probability at temperature 1.
         bins: numeric bins, a multiple of 24; 0 for densities.
@@ -39,14 +41,27 @@ class Distribution:
     """
 
     grammar: Grammar
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     top_p: float = 1.0
     bins: int = 0
 
     def __post_init__(self) -> None:
         check_distribution(self.temperature, self.top_p, self.bins)
 
-    def log_probs(self, logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    @cached_property
+    def temperatures(self) -> Temperatures:
+        """The temperature of each part."""
+        return Temperatures.of(self.temperature)
+
+    def letters(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Return log probabilities (..., 28) of letters with given logits, -inf where they are not allowed."""
+        return self.log_probs(logits, self.temperatures.letters, mask)
+
+    def elements(self, logits: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return log probabilities (..., n) of elements with given logits, -inf where they are not allowed."""
+        return self.log_probs(logits, self.temperatures.elements, mask)
+
+    def log_probs(self, logits: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
         """Return log probabilities (..., n) of choices with logits (..., n), -inf where they are not allowed."""
         if mask is not None:  # where nothing is allowed, nothing is masked: the caller knows, and no NaN arises
             logits = logits.masked_fill(~mask & mask.any(-1, keepdim=True), -torch.inf)
@@ -54,27 +69,30 @@ class Distribution:
             p, order = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
             outside = torch.zeros_like(p, dtype=torch.bool).scatter(-1, order, p.cumsum(-1) - p >= self.top_p)
             logits = logits.masked_fill(outside, -torch.inf)
-        if self.temperature == 0:
+        if temperature == 0:
             return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0).log()
-        return F.log_softmax(logits / self.temperature, dim=-1)
+        return F.log_softmax(logits / temperature, dim=-1)
 
     def coordinate(self, output: Tensor) -> VonMises:
         """Read the mixtures of coordinates from outputs (..., 3K)."""
         logits, locations, concentrations = output.chunk(3, dim=-1)
-        concentrations = F.softplus(concentrations) / max(self.temperature, _MIN_TEMPERATURE)
-        return VonMises(self.log_probs(logits), locations, concentrations)
+        T = self.temperatures
+        concentrations = F.softplus(concentrations) / max(T.coordinate_concentrations, _MIN_TEMPERATURE)
+        return VonMises(self.log_probs(logits, T.coordinate_weights), locations, concentrations)
 
     def lattice(self, output: Tensor) -> LatticeMixture:
         """Read the mixtures of lattices from outputs (..., 13K)."""
         K = output.shape[-1] // 13
         logits, means, scales = output.split([K, 6 * K, 6 * K], dim=-1)
-        scales = (F.softplus(scales) + MIN_SCALE) * max(self.temperature, _MIN_TEMPERATURE) ** 0.5
-        return LatticeMixture(self.log_probs(logits), means.unflatten(-1, (K, 6)), scales.unflatten(-1, (K, 6)))
+        T = self.temperatures
+        scales = (F.softplus(scales) + MIN_SCALE) * max(T.lattice_variances, _MIN_TEMPERATURE) ** 0.5
+        log_weights = self.log_probs(logits, T.lattice_weights)
+        return LatticeMixture(log_weights, means.unflatten(-1, (K, 6)), scales.unflatten(-1, (K, 6)))
 
 
 def check_distribution(temperature: Any, top_p: Any, bins: Any) -> None:
     """Raise a ValueError that names the argument of `Distribution` that is out of range."""
-    finite_number("temperature", temperature, least=0)
+    Temperatures.of(temperature)
     finite_number("top_p", top_p, above=0, most=1)
     Vocabulary(bins)  # checks the bins
 

@@ -77,7 +77,7 @@ def log_prob(
 
     The crystals are scored in chunks of similar length. A gradient reaches the parameters unless it is switched off.
     """
-    if distribution.temperature == 0 and not distribution.bins:
+    if not distribution.bins and not distribution.temperatures.have_densities:
         raise InputError("temperature must be above 0 to score densities: at 0 all numbers are certain")
     check_crystals(crystals)
     order = np.argsort(crystals.n_sites(), kind="stable")
@@ -121,12 +121,12 @@ def _symbols(
     placed = (tokens.W > 0).cumprod(1).bool()  # sites up to the first pad
     decided = F.pad(placed[:, :-1], (1, 0), value=True)  # letters up to the first pad
     parts = []
-    for logits, mask, chosen, counted in (
-        (outputs.letters, letters, tokens.W, decided),
-        (outputs.elements, elements, tokens.A, placed),
+    for log_probs, mask, chosen, counted in (
+        (distribution.letters(outputs.letters, letters), letters, tokens.W, decided),
+        (distribution.elements(outputs.elements, elements), elements, tokens.A, placed),
     ):
         allowed = mask.gather(-1, chosen[..., None])[..., 0]
-        log_p = distribution.log_probs(logits, mask).gather(-1, chosen[..., None])[..., 0]
+        log_p = log_probs.gather(-1, chosen[..., None])[..., 0]
         parts.append(torch.where(counted, torch.where(allowed, log_p, -torch.inf), 0.0))
     return parts[0], parts[1]
 

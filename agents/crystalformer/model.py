@@ -13,9 +13,11 @@ from agents.crystalformer.likelihood import Likelihood, LogProb, check_crystals,
 from agents.crystalformer.network import Network
 from agents.crystalformer.random_streams import RandomStreams, Seed
 from agents.crystalformer.sampler import sample_crystals
+from agents.crystalformer.temperature import Temperature, Temperatures
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.grammar.constraints import ConstraintOptions, SpaceGroup
+from crystal_env.grammar.feasibility import Grammar
 from crystal_env.wyckoff import N_SLOTS
 
 _MIN_BATCH, _MAX_BATCH_CPU, _MAX_BATCH_CUDA = 128, 512, 8192  # crystals that are sampled together
@@ -30,6 +32,10 @@ class CrystalFormer(Network):
         config: the sizes, by default those of the paper (Table S1).
         seed: of the weights.
 
+    Attributes:
+        temperature: recommended temperatures of sampling, which `sample` and `log_prob` use unless they are told
+            otherwise. They are saved with the model and 1 for a new one.
+
     Example:
         >>> model = CrystalFormer.from_pretrained("mp20")
         >>> crystals = model.sample([225, 225], formula="NaCl", seed=0)
@@ -38,6 +44,8 @@ class CrystalFormer(Network):
         >>> model.log_prob(crystals, formula="NaCl").total.shape
         torch.Size([2])
     """
+
+    temperature: Temperatures = Temperatures()
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **sizes: int) -> "CrystalFormer":
@@ -52,14 +60,15 @@ class CrystalFormer(Network):
         Raises:
             ValueError: if there is no such model, or it is damaged; the message says in which way.
         """
-        config, state = checkpoint.read(name_or_path, **sizes)
+        config, temperature, state = checkpoint.read(name_or_path, **sizes)
         model = cls(config)
         model.load_state_dict(state)
+        model.temperature = temperature
         return model.eval()
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into a folder."""
-        checkpoint.save(self, path)
+        """Write ``config.json``, with the recommended temperatures, and ``model.safetensors`` into a folder."""
+        checkpoint.save(self, path, self.temperature)
 
     def log_prob(
         self,
@@ -67,7 +76,7 @@ class CrystalFormer(Network):
         likelihood: Likelihood = "exact",
         *,
         bins: int = 0,
-        temperature: float = 1.0,
+        temperature: Temperature | None = None,
         top_p: float = 1.0,
         **constraints: Unpack[ConstraintOptions],
     ) -> LogProb:
@@ -96,11 +105,11 @@ class CrystalFormer(Network):
         batch = CrystalBatch.from_crystals(crystals)
         if likelihood not in ("exact", "paper"):
             raise InputError(f"likelihood must be 'exact' or 'paper', got {likelihood!r}")
-        if likelihood == "paper" and (bins or temperature != 1 or top_p != 1 or constraints):
+        if likelihood == "paper" and (bins or temperature is not None or top_p != 1 or constraints):
             raise InputError("likelihood 'paper' takes no bins, temperature, top_p or constraints")
         check_crystals(batch)
         grammar = compile_constraints(batch.G, constraints)
-        return log_prob(self, batch, Distribution(grammar, temperature, top_p, bins), likelihood)
+        return log_prob(self, batch, self._distribution(grammar, temperature, top_p, bins), likelihood)
 
     def sample(
         self,
@@ -109,7 +118,7 @@ class CrystalFormer(Network):
         *,
         seed: Seed = None,
         bins: int = 0,
-        temperature: float = 1.0,
+        temperature: Temperature | None = None,
         top_p: float = 1.0,
         batch_size: int | None = None,
         progress: bool = False,
@@ -125,8 +134,10 @@ class CrystalFormer(Network):
                 crystals each time. Nothing else is random: a crystal depends on the seed and on its index alone, so
                 that the first of many are those of a few.
             bins: numbers are sampled from that many bins, as on the discrete environment; 0 for continuous ones.
-            temperature: divides logits and concentrations, and multiplies the variances of the lattice; 0 takes the
-                most likely letter, element and component every time, and its centre.
+            temperature: one number, or a mapping of some of ``letters``, ``elements``, ``coordinates`` and ``lattice``
+                to numbers, the others being 1; by default what the model recommends, `CrystalFormer.temperature`. It
+                divides logits and concentrations, and multiplies the variances of the lattice; 0 takes the most likely
+                letter, element and component every time, and its centre. `Temperatures` has weights and widths apart.
             top_p: letters, elements and components come from the most likely ones that together have this probability
                 (without the temperature).
             batch_size: crystals of a pass of the network, by default 128 to 512 on a CPU, and what fits into half of a
@@ -141,9 +152,12 @@ class CrystalFormer(Network):
         """
         streams = RandomStreams(seed)
         groups = sample_groups(space_groups, size, streams, constraints)
-        distribution = Distribution(compile_constraints(groups, constraints), temperature, top_p, bins)
+        distribution = self._distribution(compile_constraints(groups, constraints), temperature, top_p, bins)
         batch_size = self.default_batch_size() if batch_size is None else batch_size
         return sample_crystals(self, groups, distribution, streams, batch_size, progress=progress).crystals
+
+    def _distribution(self, grammar: Grammar, temperature: Temperature | None, top_p: float, bins: int) -> Distribution:
+        return Distribution(grammar, self.temperature if temperature is None else temperature, top_p, bins)
 
     def default_batch_size(self) -> int:
         """Return how many crystals to sample together: what a CPU's cache or half of a GPU's free memory holds."""

@@ -155,21 +155,21 @@ class BatchSampler:
     def letters(self, rows: _Rows) -> NDArray[np.int64]:
         """Sample the next letters (n,) of ``rows`` (n,), 0 = STOP."""
         logits, allowed = self.decoder.output[rows, :N_LETTERS], self.decoder.states.masks[rows, :N_LETTERS]
-        return self._sample_symbols(rows, _LETTERS, logits, allowed, self._of_site(rows, _LETTER_COLUMN))
+        log_probs = self.distribution.letters(logits, torch.from_numpy(allowed).to(logits.device))
+        return self._sample_symbols(rows, _LETTERS, log_probs, self._of_site(rows, _LETTER_COLUMN))
 
     def _sample_elements(self, rows: _Rows) -> NDArray[np.int64]:
         """Sample the ids (n,) of the next elements of ``rows`` (n,)."""
         allowed = self.decoder.states.masks[rows, FIRST_ELEMENT:N_SYMBOLS]
-        logits, u = self.decoder.output[rows, 1:N_SPECIES], self._of_site(rows, _ELEMENT_COLUMN)
-        return FIRST_ELEMENT + self._sample_symbols(rows, _ELEMENTS, logits, allowed, u)
+        logits = self.decoder.output[rows, 1:N_SPECIES]
+        log_probs = self.distribution.elements(logits, torch.from_numpy(allowed).to(logits.device))
+        u = self._of_site(rows, _ELEMENT_COLUMN)
+        return FIRST_ELEMENT + self._sample_symbols(rows, _ELEMENTS, log_probs, u)
 
-    def _sample_symbols(
-        self, rows: _Rows, part: int, logits: Tensor, allowed: NDArray[np.bool_], u: _Reals
-    ) -> NDArray[np.int64]:
-        log_probs = self.distribution.log_probs(logits, torch.from_numpy(allowed).to(logits.device))
+    def _sample_symbols(self, rows: _Rows, part: int, log_probs: Tensor, u: _Reals) -> NDArray[np.int64]:
         chosen = categorical(log_probs, u)
         if self._is_scored:
-            self._add(rows, part, log_probs.gather(-1, torch.from_numpy(chosen).to(logits.device)[:, None])[:, 0])
+            self._add(rows, part, log_probs.gather(-1, torch.from_numpy(chosen).to(log_probs.device)[:, None])[:, 0])
         return chosen
 
     def _sample_coordinates(self, rows: _Rows) -> _Reals | NDArray[np.int64]:
@@ -179,14 +179,14 @@ class BatchSampler:
         mixture = self.distribution.coordinate(output)
         component = torch.from_numpy(categorical(mixture.log_weights, self._of_site(rows, column)))
         one = type(mixture)(*(array.gather(-1, component.to(output.device)[:, None]) for array in mixture))
-        u = self._of_site(rows, column + 1)
+        u, is_certain = self._of_site(rows, column + 1), self.distribution.temperatures.coordinate_concentrations == 0
         numbers: NDArray[Any]
         if n:
             log_probs = one.bins(n)[:, 0]
-            numbers = log_probs.argmax(-1).cpu().numpy() if self._is_greedy else categorical(log_probs, u)
+            numbers = log_probs.argmax(-1).cpu().numpy() if is_certain else categorical(log_probs, u)
         else:
             location, concentration = (array[:, 0].cpu().double().numpy() for array in one[1:])
-            angle = location if self._is_greedy else von_mises(location, concentration, u)
+            angle = location if is_certain else von_mises(location, concentration, u)
             numbers = (angle / (2 * np.pi) + 0.5) % 1.0
         if self._is_scored:
             x = torch.from_numpy(numbers / n if n else numbers).to(output)
@@ -231,7 +231,8 @@ class BatchSampler:
         is_length = parameter < 3
         low, high = (_to_number(bounds[:, i], parameter) for i in range(2))
         u = self.uniforms[rows, _LATTICE_COLUMN + 1 + parameter]
-        value = np.clip(mean, low, high) if self._is_greedy else truncated_normal(mean, scale, low, high, u)
+        is_certain = self.distribution.temperatures.lattice_variances == 0
+        value = np.clip(mean, low, high) if is_certain else truncated_normal(mean, scale, low, high, u)
         value = np.where(is_length, value, np.degrees(value))
         normalised = np.where(is_length, normalise_length(np.maximum(value, 1e-9), 1), normalise_angle(value))
         return np.clip(normalised, bounds[:, 0], bounds[:, 1])
@@ -263,10 +264,6 @@ class BatchSampler:
     def _keep(self, rows: _Rows) -> None:
         kept = self.decoder.take(rows)
         self.index, self.uniforms, self.scores = self.index[kept], self.uniforms[kept], self.scores[kept]
-
-    @property
-    def _is_greedy(self) -> bool:
-        return self.distribution.temperature == 0
 
 
 def _to_number(normalised: _Reals, parameter: NDArray[np.int64]) -> _Reals:

@@ -15,6 +15,7 @@ from agents.crystalformer.distribution import Distribution, any_crystal
 from agents.crystalformer.mixtures import LatticeMixture, lattice_bounds, log_normal_mass
 from agents.crystalformer.random_streams import RandomStreams
 from agents.crystalformer.sampler import N_UNIFORMS, BatchSampler
+from agents.crystalformer.temperature import Temperature
 from agents.crystalformer.tokens import normalised_lattice
 from agents.sb3.discrete_policy import ModelSource, model_of
 from agents.sb3.prefix_cache import Prefixes
@@ -36,6 +37,7 @@ class ContinuousCrystalFormerPolicy(BasePolicy):
         model: what `CrystalFormer.from_pretrained` takes, a model, which is copied, or the sizes of a new one.
         optimizer_class: by default Adam.
         optimizer_kwargs: its arguments, the learning rate apart.
+        temperature: of sampling, one number or one for each part: see `Temperatures`.
 
     Raises:
         ValueError: if the spaces are not those of the continuous environment.
@@ -49,10 +51,12 @@ class ContinuousCrystalFormerPolicy(BasePolicy):
         model: ModelSource = "mp20",
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
+        temperature: Temperature = 1.0,
     ) -> None:
         super().__init__(
             observation_space, action_space, optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs
         )
+        self.temperature = temperature
         self.vocabulary = Vocabulary(0)
         expected = spaces.Box(np.zeros(2, np.float32), np.array([N_SYMBOLS - 1, 1], np.float32))
         if action_space != expected or observation_space.shape != (2 + self.vocabulary.max_decisions,):
@@ -103,7 +107,7 @@ class ContinuousCrystalFormerPolicy(BasePolicy):
         if self._prefixes is None or not self._prefixes.continues(self.model, len(observations)):
             self._prefixes = Prefixes(self.model, self.vocabulary, len(observations))
         self._prefixes.catch_up(observations)
-        distribution = Distribution(any_crystal(), temperature=0.0 if deterministic else 1.0)
+        distribution = Distribution(any_crystal(), 0.0 if deterministic else self.temperature)
         uniforms = RandomStreams(self.rng).uniforms(np.arange(len(observations)), N_UNIFORMS)
         sampler = BatchSampler(self._prefixes.decoder, distribution, uniforms)
         states, actions = sampler.decoder.states, np.zeros((len(observations), 2), np.float32)

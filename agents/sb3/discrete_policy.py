@@ -19,6 +19,7 @@ from agents.crystalformer.decoder import token_position
 from agents.crystalformer.distribution import Distribution, any_crystal
 from agents.crystalformer.mixtures import LatticeMixture
 from agents.crystalformer.model import CrystalFormer
+from agents.crystalformer.temperature import Temperature
 from agents.crystalformer.tokens import Tokens
 from agents.sb3.prefix_cache import Prefixes, start_groups
 from crystal_env.errors import InputError
@@ -47,6 +48,7 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
         model: what `CrystalFormer.from_pretrained` takes, a model, which is copied, or the sizes of a new one.
         optimizer_class: by default Adam.
         optimizer_kwargs: its arguments, the learning rate apart.
+        temperature: of sampling, one number or one for each part: see `Temperatures`.
 
     Raises:
         ValueError: if the spaces are not those of the discrete environment.
@@ -60,7 +62,9 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
         model: ModelSource = "mp20",
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
+        temperature: Temperature = 1.0,
     ) -> None:
+        self.temperature = temperature
         self.vocabulary = _vocabulary(observation_space, action_space)
         self._make_model = partial(model_of, model)
         self._prefixes: Prefixes | None = None
@@ -92,6 +96,7 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
             "action_space": self.action_space,
             "lr_schedule": self._dummy_schedule,
             "model": self.model.config,
+            "temperature": self.temperature,
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
         }
@@ -162,13 +167,13 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
     def _logits(self, states: CrystalStates, output: Tensor) -> Tensor:
         """Return the log probabilities (N, V) of all actions, by the bare grammar."""
         logits = output.new_full((len(states), self.vocabulary.size), _NEVER)
-        rules = Distribution(any_crystal(), bins=self.vocabulary.bins)
+        rules = Distribution(any_crystal(), self.temperature, bins=self.vocabulary.bins)
         masks, bins = torch.from_numpy(states.masks).to(output.device), self.vocabulary.bins
         numbers = slice(N_SYMBOLS, N_SYMBOLS + bins)
         rows = _rows(states.phase == Phase.LETTER, output)
-        logits[rows, :N_LETTERS] = rules.log_probs(output[rows, :N_LETTERS], masks[rows, :N_LETTERS]).clamp(min=_NEVER)
+        logits[rows, :N_LETTERS] = rules.letters(output[rows, :N_LETTERS], masks[rows, :N_LETTERS]).clamp(min=_NEVER)
         rows = _rows(states.phase == Phase.ELEMENT, output)
-        logits[rows, FIRST_ELEMENT:N_SYMBOLS] = rules.log_probs(output[rows, 1:N_SPECIES])
+        logits[rows, FIRST_ELEMENT:N_SYMBOLS] = rules.elements(output[rows, 1:N_SPECIES])
         rows = _rows((states.phase >= Phase.X) & (states.phase <= Phase.Z), output)
         mixture = rules.coordinate(output[rows, : 3 * self.model.config.coordinate_components])
         logits[rows, numbers] = torch.logsumexp(mixture.log_weights[..., None] + mixture.bins(bins), dim=1)
@@ -188,7 +193,7 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
         """Return log probabilities (n, bins) of one lattice parameter, given those before it."""
         bins = self.vocabulary.bins
         lattice = slice(N_SPECIES, N_SPECIES + 13 * self.model.config.lattice_components)
-        mixture = Distribution(any_crystal()).lattice(output[:, lattice])
+        mixture = Distribution(any_crystal(), self.temperature).lattice(output[:, lattice])
         at = rows.cpu().numpy()
         free = tables().free_lattice[states.G[at]]
         chosen = states.observations[at, 2:].astype(np.int64) - 1

@@ -21,6 +21,7 @@ CRYSTALS = MODEL.sample([225], seed=0, max_sites=1)
 
 NOT_COUNTS = (0, -1, 1.5, True, "2", np.nan)
 NOT_NUMBERS = (np.nan, np.inf, "1", True, None)
+NO_TEMPERATURES = (np.nan, np.inf, "1", True, -1, {"letters": -1}, {"lattice": np.nan}, {"letter": 1})
 
 
 def ones(crystals):
@@ -37,10 +38,10 @@ LOOP = {
 CALLS = {
     "sample": (partial(MODEL.sample, size=2), {
         "batch_size": NOT_COUNTS, "size": (-1, 2.0, True), "seed": (-1, 0.5, True), "bins": (-24, 25, 24.5),
-        "temperature": (*NOT_NUMBERS, -1), "top_p": (*NOT_NUMBERS, 0, 1.1, -0.5),
+        "temperature": NO_TEMPERATURES, "top_p": (*NOT_NUMBERS, 0, 1.1, -0.5),
     }),
     "log_prob": (partial(MODEL.log_prob, CRYSTALS), {
-        "temperature": (*NOT_NUMBERS, -1), "top_p": (*NOT_NUMBERS, 0, 1.1), "bins": (-24, 25),
+        "temperature": NO_TEMPERATURES, "top_p": (*NOT_NUMBERS, 0, 1.1), "bins": (-24, 25),
         "likelihood": ("other", None, 1),
     }),
     "best_of_n": (partial(best_of_n, MODEL, ones, n=2, size=2), {

@@ -23,27 +23,27 @@ LOGITS = torch.tensor([0.5, 2.0, -1.0, 1.0], dtype=torch.float64)
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
 def test_the_temperature_divides_the_logits(temperature):
-    p = Distribution(any_crystal(), temperature).log_probs(LOGITS).exp().numpy()
+    p = Distribution(any_crystal(), temperature).elements(LOGITS).exp().numpy()
     weights = np.exp(LOGITS.numpy() / temperature)
     np.testing.assert_allclose(p, weights / weights.sum())
 
 
 def test_what_is_masked_has_no_probability():
     mask = torch.tensor([True, False, True, True])
-    p = Distribution(any_crystal()).log_probs(LOGITS, mask).exp()
+    p = Distribution(any_crystal()).elements(LOGITS, mask).exp()
     weights = np.exp(LOGITS.numpy()) * mask.numpy()
     np.testing.assert_allclose(p.numpy(), weights / weights.sum())
 
 
 def test_temperature_zero_is_certain_of_the_likeliest():
-    assert Distribution(any_crystal(), 0.0).log_probs(LOGITS).exp().tolist() == [0, 1, 0, 0]
+    assert Distribution(any_crystal(), 0.0).elements(LOGITS).exp().tolist() == [0, 1, 0, 0]
 
 
 @pytest.mark.parametrize(("top_p", "kept"), [(0.1, 1), (0.6, 1), (0.7, 2), (0.9, 3), (0.99, 4)])
 def test_top_p_keeps_the_fewest_that_reach_it(top_p, kept):
     p = LOGITS.softmax(0).sort(descending=True).values
     assert p[:kept].sum() >= top_p > p[: kept - 1].sum()
-    assert (Distribution(any_crystal(), 1.0, top_p).log_probs(LOGITS).exp() > 0).sum() == kept
+    assert (Distribution(any_crystal(), 1.0, top_p).elements(LOGITS).exp() > 0).sum() == kept
 
 
 @pytest.mark.parametrize("rules", [{}, {"elements": ["Fe", "O"], "max_sites": 3}, {"formula": "SrTiO3"}], ids=str)

@@ -177,11 +177,11 @@ def test_top_p_keeps_the_likeliest_allowed_at_any_temperature():
     )
     for top_p, kept in ((0.1, [1]), (0.39, [1]), (0.6, [1, 3]), (0.8, [1, 2, 3]), (1.0, [0, 1, 2, 3])):
         for temperature in (0.1, 1.0, 5.0):
-            p = Distribution(any_crystal(), temperature, top_p).log_probs(logits).exp()
+            p = Distribution(any_crystal(), temperature, top_p).elements(logits).exp()
             assert p.nonzero()[:, 0].tolist() == kept
             expected = logits.exp()[kept] ** (1 / temperature)
             assert torch.allclose(p[kept], expected / expected.sum())
-    p = Distribution(any_crystal(), 1.0, 0.8).log_probs(logits, mask).exp()  # of 1/7, 4/7 and 2/7
+    p = Distribution(any_crystal(), 1.0, 0.8).elements(logits, mask).exp()  # of 1/7, 4/7 and 2/7
     assert torch.allclose(p, torch.tensor([0, 2 / 3, 1 / 3, 0], dtype=torch.float64))
 
 
