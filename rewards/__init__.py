@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from rewards.remote.process import ProcessReward
     from rewards.remote.ray_pool import RayPool
     from rewards.screen import Screen
+    from rewards.sun import SUN
     from rewards.uniqueness import Uniqueness
     from rewards.validity import Validity
     from rewards.wrappers import CrystalReward, VectorCrystalReward
 
 __all__ = [
+    "SUN",
     "Affine",
     "BandGap",
     "BulkModulus",
@@ -68,6 +70,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "SUN": "sun",
     "Affine": "combinators.transforms",
     "BandGap": "property",
     "BulkModulus": "bulk_modulus",

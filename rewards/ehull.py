@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crystal_env.arguments import finite_number
 from crystal_env.crystal import CrystalBatch
@@ -108,10 +109,9 @@ class EnergyAboveHull:
             failures[row] = failures[row] or f"the potential gave {energies[row]}"
         rows = without_failure(failures)
         e_above_hull[rows] = hull.e_above_hull(compositions[rows], energies[rows])
-        for row in np.flatnonzero(e_above_hull < -(np.inf if self.max_depth is None else self.max_depth)):
-            failures[row] = f"{-e_above_hull[row]:.3g} eV/atom below the hull, accepted are up to {self.max_depth:g}"
-            e_above_hull[row] = np.nan
-        scored = np.isfinite(e_above_hull)
+        failures[rows] = beyond_depth(e_above_hull[rows], self.max_depth)
+        scored = np.zeros(len(crystals), bool)
+        scored[without_failure(failures)] = True
         terms = {
             "e_above_hull": np.where(scored, e_above_hull, self.clip),
             "energy_per_atom": np.where(scored, energies / np.maximum(compositions.sum(1), 1), 0.0),
@@ -120,6 +120,19 @@ class EnergyAboveHull:
         if self.relax is not None:
             terms["converged"] = converged
         return RewardResult(-np.clip(terms["e_above_hull"], -self.clip, self.clip), terms, failures)
+
+
+def beyond_depth(e_above_hull: NDArray[np.float64], max_depth: float | None) -> NDArray[np.object_]:
+    """Return for every energy above the hull (B,) in eV/atom None, or the reason why it lies too deep below the hull.
+
+    Args:
+        e_above_hull: the energies.
+        max_depth: largest depth below the hull in eV/atom that is accepted, None for any.
+    """
+    reasons = np.full(len(e_above_hull), None, object)
+    for row in np.flatnonzero(e_above_hull < -(np.inf if max_depth is None else max_depth)):
+        reasons[row] = f"{-e_above_hull[row]:.3g} eV/atom below the hull, accepted are up to {max_depth:g}"
+    return reasons
 
 
 @lru_cache(maxsize=8)

@@ -31,6 +31,8 @@ POSITIVE = {
     "seconds": (relaxation, "seconds"),
     "width": (lambda **given: rewards.DoubleSigmoid(DENSITY, 0.0, 1.0, **given), "width"),
     "volume": (rewards.Screen, "max_volume"),
+    "step": (rewards.SUN, "width"),
+    "depth": (rewards.SUN, "max_depth"),
     "timeout": (lambda **given: rewards.ProcessReward(["true"], **given), "timeout"),
 }
 NOT_NEGATIVE = {
@@ -40,9 +42,12 @@ NOT_NEGATIVE = {
     "screen distance": (rewards.Screen, "min_distance"),
     "screen volume": (rewards.Screen, "min_volume"),
     "screen thickness": (rewards.Screen, "min_thickness"),
+    "weight of the known": (rewards.SUN, "known"),
+    "weight of repeats": (rewards.SUN, "repeated"),
 }
 FINITE = {
     "hull threshold": (rewards.EnergyAboveHull, "threshold"),
+    "step threshold": (rewards.SUN, "threshold"),
     "merit threshold": (lambda **given: rewards.DielectricFoM(sizes, sizes, **given), "threshold"),
     "merit floor": (lambda **given: rewards.DielectricFoM(sizes, sizes, **given), "floor"),
     "modulus target": (lambda **given: rewards.BulkModulus(goal="mae", **given), "target"),
@@ -72,6 +77,7 @@ WHOLE = {
     "cache": (lambda **given: rewards.Cached(DENSITY, **given), "size"),
     "budget": (lambda **given: rewards.Metered(DENSITY, **given), "budget"),
     "free": (lambda **given: rewards.Diversity(DENSITY, **given), "free"),
+    "keys": (rewards.SUN, "size"),
     "restarts": (lambda **given: rewards.ProcessReward(["true"], **given), "restarts"),
     "batch": (lambda **given: rewards.ProcessReward(["true"], **given), "batch_size"),
 }

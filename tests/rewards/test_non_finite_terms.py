@@ -38,6 +38,7 @@ REWARDS = {
     "cache": rewards.Cached(unknown_iron),
     "meter": rewards.Metered(unknown_iron),
     "diversity": rewards.Diversity(unknown_iron),
+    "S.U.N.": rewards.SUN(reference=None, energy=unknown_iron, repeated=1.0),
 }
 
 
