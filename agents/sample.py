@@ -9,6 +9,7 @@ import torch
 from agents.crystalformer.config import GroupChoice
 from agents.crystalformer.distribution import check_constraints, check_distribution
 from agents.crystalformer.model import CrystalFormer
+from agents.crystalformer.temperature import TemperatureChoice, Temperatures, check_temperature
 from agents.search.best_of_n import best_of_n
 from agents.training.sample_files import write_samples
 from crystal_env.arguments import finite_number, integer
@@ -27,7 +28,8 @@ class SampleConfig:
         model: Name of a model, a folder (such as ``model`` of a run) or a checkpoint of the paper's code.
         space_group: A number, a list of numbers, 230 weights or ``"mp20"``, their frequencies in MP-20.
         constraints: Constraints as for the environment, as JSON, such as '{"formula": "SrTiO3"}'.
-        temperature: Sampling temperature; below 1 it sharpens the distribution.
+        temperature: Sampling temperature, below 1 sharper: a number, or JSON such as '{"coordinates": 0.1, "lattice":
+            0.1}' for parts of a crystal; by default what the model recommends.
         top_p: Probability mass of the letters, elements and components that are sampled from, the likeliest ones.
         bins: Number of bins for coordinates and lattice, as on the discrete environment; 0 for continuous values.
         reward: Reward of the table's crystals, as ``"module:attribute"``.
@@ -46,7 +48,7 @@ class SampleConfig:
     model: str = "mp20"
     space_group: GroupChoice = "mp20"
     constraints: dict[str, Any] = field(default_factory=dict)
-    temperature: float = 1.0
+    temperature: TemperatureChoice = None
     top_p: float = 1.0
     bins: int = 0
     reward: str | None = None
@@ -60,10 +62,11 @@ class SampleConfig:
         for name, least in (("size", 1), ("best_of", 1), ("seed", 0)):
             integer(name, getattr(self, name), least)
         finite_number("floor", self.floor)
-        check_distribution(self.temperature, self.top_p, self.bins)
+        check_temperature("temperature", self.temperature)
+        check_distribution(1.0, self.top_p, self.bins)
         check_constraints(self.space_group, self.constraints)
-        if self.best_of > 1 and (self.reward is None or (self.temperature, self.top_p) != (1, 1)):
-            raise InputError(f"best_of = {self.best_of} needs a reward, and temperature and top_p 1")
+        if self.best_of > 1 and self.reward is None:
+            raise InputError(f"best_of = {self.best_of} needs a reward")
 
 
 def sample(config: SampleConfig, progress: bool = True) -> CrystalBatch:
@@ -79,16 +82,17 @@ def sample(config: SampleConfig, progress: bool = True) -> CrystalBatch:
     reward = None if config.reward is None else resolve_reward(config.reward, config.reward_kwargs)
     model = CrystalFormer.from_pretrained(config.model)
     model = model.to(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    options: dict[str, Any] = {"bins": config.bins, **config.constraints}
+    temperature = model.temperature if config.temperature is None else Temperatures.of(config.temperature)
+    options: dict[str, Any] = {"bins": config.bins, "temperature": temperature, "top_p": config.top_p}
+    options |= config.constraints
     if config.best_of > 1:
         assert reward is not None
         crystals, result = _best(model, reward, config, options, progress)
     else:
-        options |= {"temperature": config.temperature, "top_p": config.top_p}
         crystals = model.sample(config.space_group, config.size, seed=config.seed, progress=progress, **options)
         result = None if reward is None else Scorer(reward, config.floor)(crystals)
     numbers = {}
-    if config.temperature > 0 or config.bins:
+    if temperature.have_densities or config.bins:
         with torch.inference_mode():
             numbers["log_prob"] = model.log_prob(crystals, **options).total.double().cpu().numpy()
     write_samples(config.out, crystals, result, numbers)

@@ -77,7 +77,7 @@ def log_prob(
 
     The crystals are scored in chunks of similar length. A gradient reaches the parameters unless it is switched off.
     """
-    if not distribution.bins and not distribution.temperatures.have_densities:
+    if likelihood == "exact" and not distribution.bins and not distribution.temperatures.have_densities:
         raise InputError("temperature must be above 0 to score densities: at 0 all numbers are certain")
     check_crystals(crystals)
     order = np.argsort(crystals.n_sites(), kind="stable")

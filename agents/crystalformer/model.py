@@ -109,7 +109,7 @@ class CrystalFormer(Network):
             raise InputError("likelihood 'paper' takes no bins, temperature, top_p or constraints")
         check_crystals(batch)
         grammar = compile_constraints(batch.G, constraints)
-        return log_prob(self, batch, self._distribution(grammar, temperature, top_p, bins), likelihood)
+        return log_prob(self, batch, self.distribution(grammar, temperature, top_p, bins), likelihood)
 
     def sample(
         self,
@@ -152,11 +152,18 @@ class CrystalFormer(Network):
         """
         streams = RandomStreams(seed)
         groups = sample_groups(space_groups, size, streams, constraints)
-        distribution = self._distribution(compile_constraints(groups, constraints), temperature, top_p, bins)
+        distribution = self.distribution(compile_constraints(groups, constraints), temperature, top_p, bins)
         batch_size = self.default_batch_size() if batch_size is None else batch_size
         return sample_crystals(self, groups, distribution, streams, batch_size, progress=progress).crystals
 
-    def _distribution(self, grammar: Grammar, temperature: Temperature | None, top_p: float, bins: int) -> Distribution:
+    def distribution(
+        self, grammar: Grammar, temperature: Temperature | None = None, top_p: float = 1.0, bins: int = 0
+    ) -> Distribution:
+        """Return what `sample` and `log_prob` use for a grammar and these arguments of theirs.
+
+        Raises:
+            ValueError: naming the argument that is out of range.
+        """
         return Distribution(grammar, self.temperature if temperature is None else temperature, top_p, bins)
 
     def default_batch_size(self) -> int:

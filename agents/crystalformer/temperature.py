@@ -90,3 +90,14 @@ class Temperatures:
 
 Temperature = float | Mapping[str, float] | Temperatures
 """One temperature for all parts of a crystal, or one for each."""
+
+TemperatureChoice = float | dict[str, float] | None
+"""Temperatures as the command line takes them; None is what the model recommends."""
+
+
+def check_temperature(name: str, given: Any) -> None:
+    """Raise a ValueError, under the argument's name, if temperatures are malformed; None is not."""
+    try:
+        Temperatures.of(1.0 if given is None else given)
+    except InputError as error:
+        raise InputError(str(error).replace("temperature", name, 1)) from None

@@ -5,10 +5,11 @@ from typing import NamedTuple, Unpack
 import numpy as np
 from tqdm import tqdm
 
-from agents.crystalformer.distribution import Distribution, compile_constraints, sample_groups
+from agents.crystalformer.distribution import compile_constraints, sample_groups
 from agents.crystalformer.model import CrystalFormer
 from agents.crystalformer.random_streams import RandomStreams, Seed
 from agents.crystalformer.sampler import sample_crystals
+from agents.crystalformer.temperature import Temperature
 from agents.training.scored_samples import ScoredSamples
 from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import CrystalBatch
@@ -23,7 +24,7 @@ class BestOfN(NamedTuple):
         crystals: the best one of each group.
         result: their rewards.
         calls: distinct crystals that were scored.
-        kl_bound: upper bound of the KL divergence from the model, in nats: see `kl_bound`.
+        kl_bound: upper bound of the KL divergence from what the model samples, in nats: see `kl_bound`.
     """
 
     crystals: CrystalBatch
@@ -42,6 +43,8 @@ def best_of_n(
     space_groups: SpaceGroup = "mp20",
     seed: Seed = None,
     bins: int = 0,
+    temperature: Temperature | None = None,
+    top_p: float = 1.0,
     batch_size: int | None = None,
     progress: bool = False,
     **constraints: Unpack[ConstraintOptions],
@@ -57,6 +60,8 @@ def best_of_n(
         space_groups: space groups to sample: see `CrystalFormer.sample`.
         seed: see `CrystalFormer.sample`.
         bins: see `CrystalFormer.sample`.
+        temperature: see `CrystalFormer.sample`.
+        top_p: see `CrystalFormer.sample`.
         batch_size: crystals that are sampled and scored together; see `CrystalFormer.sample`.
         progress: show a bar with the time left.
         constraints: see `CrystalFormer.sample`.
@@ -70,7 +75,8 @@ def best_of_n(
     finite_number("floor", floor)
     scorer, streams = Scorer(resolve_reward(reward), floor), RandomStreams(seed)
     groups = np.repeat(sample_groups(space_groups, size, streams, constraints), n)
-    distribution, samples = Distribution(compile_constraints(groups, constraints), bins=bins), ScoredSamples()
+    distribution = model.distribution(compile_constraints(groups, constraints), temperature, top_p, bins)
+    samples = ScoredSamples()
     with tqdm(total=len(groups), unit="crystal", desc="sample and score", disable=not progress) as bar:
         for start in range(0, len(groups), batch_size):
             index = np.arange(start, min(start + batch_size, len(groups)))

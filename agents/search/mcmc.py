@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from agents.crystalformer.distribution import Distribution
 from agents.crystalformer.likelihood import log_prob
 from agents.crystalformer.model import CrystalFormer
 from agents.crystalformer.random_streams import RandomStreams
@@ -37,12 +36,12 @@ class MCMCResult(NamedTuple):
     Attributes:
         crystals: where the chains ended.
         result: their rewards.
-        log_prob (C,): their log-likelihoods by the base model.
+        log_prob (C,): their log-likelihoods ln p_base.
         samples: crystals that were kept, S times C, sample by sample.
         rewards (S, C): their rewards.
         best: the best crystals met, one of each `Crystal.key`, the best first, with ``best_rewards``.
         best_rewards (n,): their rewards.
-        trace (T, 3): by step the temperature, and the means over chains of reward and log-likelihood.
+        trace (T, 3): by step tau, and the means over chains of reward and log-likelihood.
         acceptance: move -> fraction of the proposed ones that were accepted.
         autocorrelation: integrated autocorrelation time of the reward after the burn-in, in steps.
         effective_size: number of independent samples that all chains together amount to.
@@ -73,7 +72,7 @@ def mcmc(
     initial: CrystalBatch | None = None,
     progress: bool = True,
 ) -> MCMCResult:
-    """Run Metropolis chains on p_base(x) exp(r(x) / tau).
+    """Run Metropolis chains on p_base(x) exp(r(x) / tau), p_base at ``base_temperature``.
 
     SIGINT and SIGTERM end it after the current step, with what was found so far.
 
@@ -107,7 +106,8 @@ class _Chains:
         grammar = compile_grammar(constraints(space_group=config.space_group, **config.constraints))
         if initial is not None:
             grammar = _grammar_of(initial.G, config.constraints)
-        self.distribution, self.calls = Distribution(grammar, bins=config.bins), 0
+        self.distribution = model.distribution(grammar, config.base_temperature, bins=config.bins)
+        self.calls = 0
         self.crystals = self._sample_start(grammar) if initial is None else initial
         self.log_prob = self._log_prob(self.crystals)
         if not np.isfinite(self.log_prob).all():

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from agents.crystalformer.config import GroupChoice
 from agents.crystalformer.distribution import check_constraints
+from agents.crystalformer.temperature import TemperatureChoice, check_temperature
 from crystal_env.arguments import choice, finite_number, integer
 from crystal_env.vocabulary import Vocabulary
 
@@ -19,6 +20,8 @@ class MCMCConfig:
         tau: Temperature of the reward, in its units.
         tau_start: Temperature of the first step, by default ``tau``; from there it falls or rises geometrically.
         anneal_steps: Steps from ``tau_start`` to ``tau``.
+        base_temperature: Temperature of the base model, both of its density and of the crystals sampled from it: a
+            number, or JSON such as '{"letters": 0.6}' for parts of a crystal, or None for what the model recommends.
         moves: ``"template"`` changes elements, coordinates and lattices and keeps groups and letters; ``"crystal"``
             also proposes whole new crystals of the base model.
         p_independent: Probability that a step of ``"crystal"`` proposes a whole new crystal.
@@ -41,6 +44,7 @@ class MCMCConfig:
     tau: float = 0.1
     tau_start: float | None = None
     anneal_steps: int = 0
+    base_temperature: TemperatureChoice = 1.0
     moves: Literal["template", "crystal"] = "crystal"
     p_independent: float = 0.3
     coordinate_scale: float = 0.05
@@ -63,6 +67,7 @@ class MCMCConfig:
         choice("moves", self.moves, ("template", "crystal"))
         finite_number("p_independent", self.p_independent, least=0, most=1)
         finite_number("floor", self.floor)
+        check_temperature("base_temperature", self.base_temperature)
         Vocabulary(self.bins)  # checks the bins
         check_constraints(self.space_group, self.constraints)
 

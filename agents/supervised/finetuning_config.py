@@ -10,6 +10,7 @@ import numpy as np
 from agents.crystalformer.config import GroupChoice
 from agents.crystalformer.distribution import check_constraints
 from agents.crystalformer.likelihood import Likelihood
+from agents.crystalformer.temperature import TemperatureChoice, check_temperature
 from agents.training.run_folder import RunFolder
 from crystal_env.arguments import choice, finite_number, integer
 from crystal_env.errors import InputError
@@ -31,6 +32,8 @@ class FinetuningLoopConfig:
         bins: Number of bins for coordinates and lattice, as on the discrete environment; 0 for densities.
         likelihood: ``"exact"``, or ``"paper"``, which the paper's code maximises.
         samples: Crystals to sample.
+        temperature: Temperature that they are sampled at: a number, or JSON such as '{"coordinates": 0.1}' for parts
+            of a crystal, or None for what the model recommends. Likelihoods in the loss are at temperature 1.
         sample_batch_size: Crystals sampled, relaxed and scored together; an interruption waits for them.
         epochs: Maximum passes over the data.
         batch_size: Examples per optimiser step.
@@ -59,6 +62,7 @@ class FinetuningLoopConfig:
     bins: int = 0
     likelihood: Likelihood = "exact"
     samples: int = 10_000
+    temperature: TemperatureChoice = 1.0
     sample_batch_size: int = 200
     epochs: int = 55
     batch_size: int = 100
@@ -88,6 +92,7 @@ class FinetuningLoopConfig:
         choice("likelihood", self.likelihood, ("exact", "paper"))
         if self.likelihood == "paper" and (self.bins or self.constraints):
             raise InputError("likelihood 'paper' takes no bins or constraints")
+        check_temperature("temperature", self.temperature)
         Vocabulary(self.bins)  # checks the bins
         check_constraints(self.space_group, self.constraints)
 

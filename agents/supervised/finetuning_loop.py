@@ -127,7 +127,7 @@ class FinetuningLoop:
         )
         streams = RandomStreams([config.seed, self.at.round, _SAMPLE])
         groups = self.grammar.sample_groups(config.samples, streams.for_space_groups())
-        distribution = Distribution(self.grammar, bins=config.bins)
+        distribution = self.model.distribution(self.grammar, config.temperature, bins=config.bins)
         with bar:
             while len(samples) < config.samples:
                 index = np.arange(len(samples), min(len(samples) + config.sample_batch_size, config.samples))
@@ -144,7 +144,7 @@ class FinetuningLoop:
         return samples
 
     def distribution(self, groups: NDArray[np.int64]) -> Distribution:
-        """Return the distribution that scores crystals of any groups (B,), whether or not these are sampled."""
+        """Return the distribution that learns from crystals of any groups (B,), whether or not these are sampled."""
         if not self.config.constraints:
             return Distribution(any_crystal(), bins=self.config.bins)
         weights = np.bincount(groups, minlength=N_GROUPS + 1)[1:] > 0

@@ -87,7 +87,7 @@ def main(args: Args) -> None:
 def _evaluate(model: CrystalFormer, base: CrystalFormer, reward: EnergyAboveHull, args: Args, name: str) -> Sample:
     """Sample crystals and score them."""
     rng = np.random.default_rng([args.seed, args.iterations])
-    crystals = model.sample(list(SPACE_GROUPS), args.crystals, seed=rng)
+    crystals = model.sample(list(SPACE_GROUPS), args.crystals, seed=rng, temperature=1)
     parts = [crystals[start : start + _CHUNK] for start in range(0, len(crystals), _CHUNK)]
     results = [reward(part) for part in tqdm(parts, desc=name, unit="batch")]
     scored = np.concatenate([result.scored for result in results])
@@ -104,4 +104,5 @@ def _evaluate(model: CrystalFormer, base: CrystalFormer, reward: EnergyAboveHull
 @torch.inference_mode()
 def _kl_divergence(model: CrystalFormer, base: CrystalFormer, crystals: CrystalBatch) -> float:
     """Return the mean of ln(p / p_base) over samples of the model, in nats."""
-    return float((model.log_prob(crystals).total - base.log_prob(crystals).total).double().mean())
+    ours, theirs = (of.log_prob(crystals, temperature=1).total for of in (model, base))
+    return float((ours - theirs).double().mean())

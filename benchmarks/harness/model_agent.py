@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from agents import CrystalFormer
+from agents.crystalformer.temperature import Temperature
 from benchmarks.tasks import Task
 from crystal_env.crystal import CrystalBatch
 
@@ -18,10 +19,11 @@ class ModelSampler:
         model: the network.
         task: the task.
         bins: numeric bins of the environment that it was trained in, 0 for none.
+        temperature: of sampling and likelihood, one number or one for each part, whatever the model recommends.
     """
 
-    def __init__(self, model: CrystalFormer, task: Task, bins: int = 0) -> None:
-        self.model, self.options = model, {"bins": bins, **task.options}
+    def __init__(self, model: CrystalFormer, task: Task, bins: int = 0, temperature: Temperature = 1.0) -> None:
+        self.model, self.options = model, {"bins": bins, "temperature": temperature, **task.options}
 
     def sample(self, space_groups: NDArray[np.int64], seed: int | np.random.Generator) -> CrystalBatch:
         """Return a crystal for each of the space groups (N,)."""

@@ -7,6 +7,7 @@ import torch
 
 from agents import CrystalFormer
 from agents.crystalformer.likelihood import LogProb
+from agents.crystalformer.temperature import Temperature
 from crystal_env.grammar.constraints import SpaceGroup
 
 
@@ -24,7 +25,12 @@ class Divergence(NamedTuple):
 
 @torch.inference_mode()
 def kl_divergence(
-    model: CrystalFormer, base: CrystalFormer, size: int = 1000, space_groups: SpaceGroup = "mp20", seed: int = 0
+    model: CrystalFormer,
+    base: CrystalFormer,
+    size: int = 1000,
+    space_groups: SpaceGroup = "mp20",
+    seed: int = 0,
+    temperature: Temperature = 1.0,
 ) -> Divergence:
     """Estimate the KL divergence of a model from a base model on its own samples (the unbiased estimator k1).
 
@@ -34,9 +40,10 @@ def kl_divergence(
         size: number of crystals.
         space_groups: distribution of their space groups, on which both models are conditioned.
         seed: of the crystals.
+        temperature: of both models.
     """
-    crystals = model.sample(space_groups, size, seed=seed)
-    ours, theirs = model.log_prob(crystals), base.log_prob(crystals)
+    crystals = model.sample(space_groups, size, seed=seed, temperature=temperature)
+    ours, theirs = (of.log_prob(crystals, temperature=temperature) for of in (model, base))
     apart = {name: (getattr(ours, name) - getattr(theirs, name)).double().cpu().numpy() for name in LogProb._fields}
     total = apart.pop("total")
     error = float(total.std(ddof=1) / np.sqrt(size)) if size > 1 else float("nan")

@@ -81,7 +81,7 @@ def card(
     """
     untrained = CrystalFormer(model.config, seed).eval()
     batches = {
-        MODEL: model.sample("mp20", size=samples, seed=seed, progress=True),
+        MODEL: model.sample("mp20", size=samples, seed=seed, temperature=1, progress=True),
         UNTRAINED: untrained.sample("mp20", size=samples, seed=seed, progress=True),
         VALIDATION: validation[_choice(len(validation), samples, seed)],
     }

@@ -38,7 +38,7 @@ class Args:
         out: Folder of the results.
         batches: Folders of ``crystalgen sample`` whose crystals are compared too, such as the best of n.
         base: Base model of all runs.
-        temperatures: Temperatures of further samples of the base model and of the first run.
+        temperatures: Temperatures, beside 1, of further samples of the base model and of the first run.
         size: Crystals sampled from each model.
         seed: Seed of the crystals.
         n_jobs: Number of processes, by default one per core.
@@ -59,11 +59,11 @@ def main(args: Args) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     reference = load_reference()
     base = CrystalFormer.from_pretrained(args.base)
-    samples: dict[str, CrystalBatch] = {"base": base.sample("mp20", args.size, seed=args.seed)}
+    samples: dict[str, CrystalBatch] = {"base": base.sample("mp20", args.size, seed=args.seed, temperature=1)}
     divergences: dict[str, tuple[float, float]] = {"base": (0.0, 0.0)}
     for run in args.runs:
         model = CrystalFormer.from_pretrained(RunFolder(run).model)
-        samples[run.name] = model.sample("mp20", args.size, seed=args.seed)
+        samples[run.name] = model.sample("mp20", args.size, seed=args.seed, temperature=1)
         estimate = kl_divergence(model, base, args.size, seed=args.seed + 1)
         divergences[run.name] = (estimate.total, estimate.error)
     for folder in args.batches:

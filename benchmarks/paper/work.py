@@ -186,7 +186,7 @@ class Work:
                 if not path.is_file():
                     rng = np.random.default_rng([seed, chunk])
                     fresh = folder / f".{chunk}.{os.getpid()}.npz"
-                    self.model(name).sample(groups, CHUNK, seed=rng).save(fresh)
+                    self.model(name).sample(groups, CHUNK, seed=rng, temperature=1).save(fresh)
                     fresh.replace(path)
                 parts.append(CrystalBatch.load(path))
                 bar.update(min(CHUNK, size - chunk * CHUNK))

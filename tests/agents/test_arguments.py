@@ -33,6 +33,7 @@ LOOP = {
     **dict.fromkeys(("learning_rate", "max_grad_norm", "checkpoint_minutes"), (*NOT_NUMBERS, 0, -1)),
     "validation_fraction": (*NOT_NUMBERS, -0.1, 1), "floor": NOT_NUMBERS, "seed": (-1, 0.5, True), "bins": (-24, 25),
     "likelihood": ("other", None, 1), "space_group": (0, 231, "agent"), "constraints": ({"elemnts": ["Na"]}, [1]),
+    "temperature": NO_TEMPERATURES,
 }  # fmt: skip
 
 CALLS = {
@@ -46,7 +47,7 @@ CALLS = {
     }),
     "best_of_n": (partial(best_of_n, MODEL, ones, n=2, size=2), {
         "n": NOT_COUNTS, "size": NOT_COUNTS, "batch_size": NOT_COUNTS, "seed": (-1, 0.5), "floor": NOT_NUMBERS,
-        "bins": (-24, 25),
+        "bins": (-24, 25), "temperature": NO_TEMPERATURES, "top_p": (*NOT_NUMBERS, 0, 1.1),
     }),
     "MCMCConfig": (MCMCConfig, {
         **dict.fromkeys(("chains", "steps", "thin"), NOT_COUNTS),
@@ -54,11 +55,11 @@ CALLS = {
         **dict.fromkeys(("tau", "coordinate_scale", "lattice_scale"), (*NOT_NUMBERS, 0, -1)),
         "tau_start": (np.nan, "1", 0), "moves": ("x", None), "p_independent": (*NOT_NUMBERS, -0.1, 2),
         "floor": NOT_NUMBERS, "bins": (-24, 25), "space_group": (0, 231, "agent", "p1"),
-        "constraints": ({"elemnts": ["Na"]}, ["Na"], None),
+        "constraints": ({"elemnts": ["Na"]}, ["Na"], None), "base_temperature": NO_TEMPERATURES,
     }),
     "SampleConfig": (partial(SampleConfig, "out"), {
         **dict.fromkeys(("size", "best_of"), NOT_COUNTS), "seed": (-1, 0.5, True), "bins": (-24, 25),
-        "temperature": (*NOT_NUMBERS, -1), "top_p": (*NOT_NUMBERS, 0, 1.1), "floor": NOT_NUMBERS,
+        "temperature": NO_TEMPERATURES, "top_p": (*NOT_NUMBERS, 0, 1.1), "floor": NOT_NUMBERS,
         "space_group": (0, 231, "agent"), "constraints": ({"elemnts": ["Na"]}, None),
     }),
     "FinetuneConfig": (partial(FinetuneConfig, "run"), LOOP | {"rounds": NOT_COUNTS}),
@@ -82,8 +83,7 @@ def test_a_value_out_of_range_is_refused_under_its_own_name(call, name):
             function(**{name: value})
 
 
-def test_best_of_needs_a_reward_and_the_plain_distribution():
-    SampleConfig("out", best_of=2, reward="rewards:Density")
-    for options in ({}, {"reward": "rewards:Density", "top_p": 0.5}):
-        with pytest.raises(ValueError, match=r"^best_of = 2 needs a reward"):
-            SampleConfig("out", best_of=2, **options)
+def test_best_of_needs_a_reward():
+    SampleConfig("out", best_of=2, reward="rewards:Density", temperature={"letters": 0.5}, top_p=0.5)
+    with pytest.raises(ValueError, match=r"^best_of = 2 needs a reward"):
+        SampleConfig("out", best_of=2)
