@@ -1,8 +1,8 @@
 """Energy models under one interface, and how to get one by name.
 
-`interface` is the contract; `chgnet`, `orb`, `matgl` and `ase` fulfil it, `mp2020` adds the Materials Project's
-corrections. `batching` evaluates graphs in batches of bounded cost, `bond_graph` finds neighbours, `matgl_graphs` and
-`matgl_files` are the graphs and files of matgl.
+`interface` is the contract; `chgnet`, `orb`, `sevennet`, `matgl` and `ase` fulfil it, `mp2020` adds the Materials
+Project's corrections. `batching` evaluates graphs in batches of bounded cost, `bond_graph` finds neighbours,
+`matgl_graphs` and `matgl_files` are the graphs and files of matgl.
 """
 
 from typing import Any
@@ -14,17 +14,22 @@ from rewards.potentials.interface import MP2020, PBE, Energies, ForceField, Forc
 from rewards.potentials.matgl import MatglPotential
 from rewards.potentials.mp2020 import Corrected
 from rewards.potentials.orb import OrbPotential
+from rewards.potentials.sevennet import SevenNetPotential
 
 __all__ = ["MP2020", "PBE", "Energies", "ForceField", "Forces", "Potential", "load_potential"]
 
-_FAMILIES = "'chgnet', 'orb-v2' or another model of orb-models, 'matgl:<folder or name>', 'ase:<module>:<attribute>'"
+_FAMILIES = (
+    "'chgnet', 'orb-v2' or another model of orb-models, 'sevennet-l3i5', 'sevennet-0', 'matgl:<folder or name>', "
+    "'ase:<module>:<attribute>'"
+)
 _CORRECTED = "+MP2020"
 
 
 def load_potential(potential: str | Potential, **options: Any) -> Potential:
     """Return a potential from its name, or the given object.
 
-    Names are ``"chgnet"``, those of orb-models (``"orb"`` stands for ``"orb-v2"``), ``"matgl:<folder or name>"`` and
+    Names are ``"chgnet"``, those of orb-models (``"orb"`` stands for ``"orb-v2"``), ``"sevennet-0"`` and
+    ``"sevennet-l3i5"`` (``"sevennet"`` stands for the latter), ``"matgl:<folder or name>"`` and
     ``"ase:<module>:<attribute>"`` for a callable that returns an ASE calculator. With ``"+MP2020"`` at the end, the
     energies get the corrections of the Materials Project: ``"orb-v2+MP2020"``. Nothing heavy is loaded by this.
 
@@ -50,4 +55,6 @@ def load_potential(potential: str | Potential, **options: Any) -> Potential:
         return ASEPotential(rest, **options)
     if family.startswith("orb") and not rest:
         return OrbPotential("orb-v2" if potential == "orb" else potential, **options)
+    if family.startswith("sevennet") and not rest:
+        return SevenNetPotential("sevennet-l3i5" if potential == "sevennet" else potential, **options)
     raise InputError(f"potential must be {_FAMILIES}, or an object with name, scale and energies, got {potential!r}")

@@ -8,6 +8,7 @@ from rewards.potentials.ase import ASEPotential
 from rewards.potentials.chgnet import CHGNetPotential
 from rewards.potentials.matgl import MatglPotential
 from rewards.potentials.orb import OrbPotential
+from rewards.potentials.sevennet import MODELS, SevenNetPotential
 from rewards.testing.reward import check_potential
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -42,6 +43,12 @@ def test_matgl(random_models):
 def test_orb(orb_weights, name, conservative, tolerance):
     potential = OrbPotential(name, weights=orb_weights / f"{name}.ckpt")
     check_potential(potential, conservative=conservative, tolerance=tolerance, large=False)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_sevennet(model):
+    pytest.importorskip("sevenn")
+    check_potential(SevenNetPotential(model), large=model == "sevennet-0")
 
 
 def test_ase_calculator():

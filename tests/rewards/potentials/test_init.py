@@ -8,6 +8,7 @@ from rewards.potentials.ase import ASEPotential
 from rewards.potentials.chgnet import CHGNetPotential
 from rewards.potentials.matgl import MatglPotential
 from rewards.potentials.orb import OrbPotential
+from rewards.potentials.sevennet import SevenNetPotential
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,8 @@ from rewards.potentials.orb import OrbPotential
         ("orb-v3-conservative-inf-omat", OrbPotential("orb-v3-conservative-inf-omat"), None, "OMat24"),
         ("orb-v3-direct-20-mpa", OrbPotential("orb-v3-direct-20-mpa"), None, PBE),
         ("orb-d3-v2", OrbPotential("orb-d3-v2"), None, "PBE-D3"),
+        ("sevennet", SevenNetPotential("sevennet-l3i5"), "sevennet-l3i5", PBE),
+        ("sevennet-0", SevenNetPotential("sevennet-0"), None, PBE),
         ("matgl:some/folder", MatglPotential("some/folder"), "folder", PBE),
         ("ase:ase.calculators.emt:EMT", ASEPotential("ase.calculators.emt:EMT"), "EMT", ""),
     ],
@@ -54,13 +57,16 @@ def test_anything_else_is_a_value_error_that_names_what_is_allowed(wrong):
 def test_nothing_heavy_is_imported_before_the_first_score():
     code = (
         "import sys; from rewards.potentials import load_potential\n"
-        "for name in ('chgnet', 'orb', 'matgl:x', 'orb-v2+MP2020'): load_potential(name)\n"
-        "print([m for m in ('torch', 'chgnet', 'matgl', 'orb_models', 'pymatgen') if m in sys.modules])"
+        "for name in ('chgnet', 'orb', 'sevennet', 'matgl:x', 'orb-v2+MP2020'): load_potential(name)\n"
+        "print([m for m in ('torch', 'chgnet', 'matgl', 'orb_models', 'sevenn', 'pymatgen') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-@pytest.mark.parametrize(("name", "module", "extra"), [("orb-v2", "orb_models", "orb"), ("matgl:x", "matgl", "matgl")])
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [("orb-v2", "orb_models", "orb"), ("matgl:x", "matgl", "matgl"), ("sevennet", "sevenn", "sevennet")],
+)
 def test_a_missing_library_is_an_error_that_names_the_extra(name, module, extra, monkeypatch, crystals):
     for loaded in [key for key in sys.modules if key == module or key.startswith(f"{module}.")]:
         monkeypatch.delitem(sys.modules, loaded)
