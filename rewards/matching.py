@@ -11,7 +11,8 @@ compares sites; and crystals bitwise equal to an earlier one.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
+from math import gcd
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -45,6 +46,13 @@ class Reference:
     def rows(self) -> dict[bytes, NDArray[np.int64]]:
         """Reduced formula -> rows of its crystals."""
         return rows_by_formula(self.crystals)
+
+    def has_formula(self, crystals: Structures) -> NDArray[np.bool_]:
+        """Return whether any crystal of the reference has the same reduced formula (B,)."""
+        found = np.zeros(len(crystals), bool)
+        for key, rows in rows_by_formula(crystals).items():
+            found[rows] = key in self.rows
+        return found
 
     def contains(self, crystals: Structures, name: str | None = None, n_jobs: int | None = 1) -> NDArray[np.bool_]:
         """Return whether any crystal of the reference has the same structure (B,).
@@ -141,7 +149,10 @@ def reduced_cell(structure: "Structure") -> "Structure | None":
     if not abs(np.linalg.det(lattice)) >= _MIN_THICKNESS * areas.max():  # neither for numbers that are not finite
         return None
     try:
-        return structure.get_reduced_structure().get_primitive_structure()
+        reduced = structure.get_reduced_structure()
+        # a cell of one formula unit is primitive, the search would return a copy of it
+        single = gcd(*map(int, reduced.composition.values())) == 1
+        return reduced if single else reduced.get_primitive_structure()
     except (ValueError, ArithmeticError, IndexError):
         return None
 
@@ -195,9 +206,16 @@ def _first_match(crystals: Structures, _: CrystalBatch) -> NDArray[np.int64]:
 def _matches_any(crystals: Structures, others: CrystalBatch) -> NDArray[np.bool_]:
     """Return for every crystal (B,) whether it matches any of the others."""
     first, place = _distinct(crystals)
-    known = _reduced_cells(others)
-    cells = _reduced_cells(_of(crystals, first))
-    return np.array([any(same_reduced(cell, other) for other in known) for cell in cells], bool)[place]
+    structures = others.to_structures(primitive=True)
+    known = cache(lambda row: reduced_cell(structures[row]))  # only those that are compared
+
+    def matches(cell: "Structure | None") -> bool:
+        if cell is None:
+            return False
+        possible = (row for row, other in enumerate(structures) if len(other) % len(cell) == 0)
+        return any(same_reduced(cell, known(row)) for row in possible)
+
+    return np.array([matches(cell) for cell in _reduced_cells(_of(crystals, first))], bool)[place]
 
 
 def _in_parallel(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rewards.potentials import Potential
     from rewards.screen import Screen
 
+_NEGLIGIBLE = 1e-3  # stability below which no structures are compared, for it would cost more than it changes
 _UNSTABLE = 10.0  # eV/atom, the energy above the hull of a crystal that cannot be scored, as `EnergyAboveHull` gives
 
 
@@ -31,6 +32,7 @@ class SUN:
 
     - ``s(E) = 1 / (1 + exp((E - threshold) / width))``, a logistic step, ½ at the threshold;
     - n is 1 for a structure that is not in the reference and ``known`` for one that is, by `Novelty`'s comparison;
+      where s is below 0.001 structures are not compared, and a formula of the reference counts as known;
     - f is 1 for the first crystal of a `Crystal.key` (group, letters, elements) and ``repeated`` for later ones.
 
     Crystals count in their order, inside a batch too, so the result does not depend on how they are divided into
@@ -120,9 +122,10 @@ class SUN:
         rows = without_failure(failures)
         failures[rows] = beyond_depth(e_above_hull[rows], self.max_depth)
         rows = without_failure(failures)
-        scored, novel, first_seen = np.zeros((3, len(crystals)), bool)
-        scored[rows], novel[rows], first_seen[rows] = True, self._novel(crystals[rows]), self._first(crystals[rows])
-        stability = np.where(scored, self.stability(e_above_hull), 0.0)
+        stability, (scored, novel, first_seen) = np.zeros(len(crystals)), np.zeros((3, len(crystals)), bool)
+        stability[rows], scored[rows] = self.stability(e_above_hull[rows]), True
+        novel[rows] = self._novel(crystals[rows], stability[rows])
+        first_seen[rows] = self._first(crystals[rows])
         weight = np.where(novel, 1.0, self.known) * np.where(first_seen, 1.0, self.repeated)
         terms = energy.terms | {
             "e_above_hull": np.where(scored, e_above_hull, _UNSTABLE),
@@ -155,11 +158,15 @@ class SUN:
         for key in state["seen"]:
             self._remember(key)
 
-    def _novel(self, crystals: CrystalBatch) -> NDArray[np.bool_]:
-        """Return whether the structures of crystals (B,) are not in the reference."""
+    def _novel(self, crystals: CrystalBatch, stability: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return whether crystals (B,) of stabilities (B,) are not in the reference; see the class."""
         if self.novelty is None or not len(crystals):
             return np.ones(len(crystals), bool)
-        return ~self.novelty.reference.contains(crystals, n_jobs=self.n_jobs)
+        reference = self.novelty.reference
+        known = reference.has_formula(crystals)
+        compared = np.flatnonzero(known & (stability >= _NEGLIGIBLE))
+        known[compared] = reference.contains(crystals[compared], n_jobs=self.n_jobs)
+        return ~known
 
     def _first(self, crystals: CrystalBatch) -> NDArray[np.bool_]:
         """Return whether the keys of crystals (B,) are new, one after the other, and remember them."""

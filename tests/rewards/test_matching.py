@@ -75,6 +75,10 @@ def test_labels_and_novelty_are_those_of_the_double_loop(natural, n_jobs, monkey
         assert novel.tolist() == [not any(plain(one, other) for other in others) for one in structures]
     assert structure_labels(structures, order=order, n_jobs=n_jobs).tolist() == labels.tolist()
     assert (~Reference(known).contains(structures, n_jobs=n_jobs)).tolist() == novel.tolist()
+    formulas = {structure.composition.reduced_formula for structure in known.to_structures()}
+    shared = [structure.composition.reduced_formula in formulas for structure in structures]
+    assert Reference(known).has_formula(crystals).tolist() == shared
+    assert 0 < sum(shared) < 60
     assert 0 < novel.sum() < 60
     assert len(np.unique(labels)) < 60
 

@@ -49,9 +49,9 @@ def free(**arguments):
 
 @pytest.fixture
 def mixed() -> CrystalBatch:
-    """Sixty crystals of 18 keys from -0.4 to 0.6 eV/atom, a third of which fail, in arbitrary settings."""
+    """Sixty crystals of 18 keys from -0.4 to 0.4 eV/atom, a third of which fail, in arbitrary settings."""
     rng, pairs = np.random.default_rng(3), [*PAIRS[:6], ("Li", "F"), ("Na", "F"), ("K", "F")]
-    texts = [rng.choice([SALT, CESIUM]).format(*pairs[rng.integers(9)], 6 + rng.uniform(-0.4, 0.6)) for _ in range(60)]
+    texts = [rng.choice([SALT, CESIUM]).format(*pairs[rng.integers(9)], 6 + rng.uniform(-0.4, 0.4)) for _ in range(60)]
     return equivalents(batch(*texts), rng)
 
 
@@ -218,6 +218,15 @@ def test_references_of_all_kinds_give_the_same(tmp_path, mixed):
         np.testing.assert_array_equal(free(reference=reference)(mixed).total, expected.total)
     np.testing.assert_array_equal(free(reference=mixed[:20], n_jobs=2)(mixed).total, expected.total)
     np.testing.assert_array_equal(free(reference=None)(mixed).terms["novel"], scored)
+
+
+def test_a_hopeless_crystal_is_known_by_its_formula():
+    limit = 0.1 + 0.05 * math.log(999)  # where the stability is 0.001
+    crystals = salt(limit - 1e-6, limit + 1e-6, limit + 1e-6)
+    reference = batch(*(CESIUM.format(*pair, 3.5) for pair in PAIRS[:2]))
+    result = free(reference=reference)(crystals)
+    assert result.terms["novel"].tolist() == [1, 0, 1]
+    np.testing.assert_allclose(result.total, np.array([1, 0.3, 1]) * 0.001, rtol=1e-4)
 
 
 def test_memory_is_bounded_and_the_oldest_is_forgotten_first():
