@@ -21,6 +21,7 @@ from crystal_env.dataset import data_folder, load_crystals
 from crystal_env.errors import InputError
 from crystal_env.files import atomic_write
 
+_SECOND = "cross-check: "
 _MAX_SHOWN = 10  # failures that are printed
 
 
@@ -36,6 +37,8 @@ class EvaluateConfig:
         potential: Name of the potential.
         hull: Name of a shipped hull, or a file.
         max_depth: Maximum depth below the hull in eV/atom of an accepted energy; by default any, as in the paper.
+        cross_check: Second potential that evaluates all samples again, such as ``sevennet+MP2020``.
+        cross_check_hull: Hull of the second potential: a file of its own energies or of DFT energies on its scale.
         size: Number of attempts of each file, from the first, that are evaluated; by default all.
         relax: Number of attempts of each file, from the first, that are relaxed too, about a second each.
         coverage: Compute the coverage of MP-20's validation set in the folder $CRYSTALGEN_DATA too.
@@ -50,6 +53,8 @@ class EvaluateConfig:
     potential: str = "chgnet"
     hull: str = "mp20-chgnet"
     max_depth: float | None = None
+    cross_check: str | None = None
+    cross_check_hull: str | None = None
     size: int | None = None
     relax: int = 0
     coverage: bool = False
@@ -80,6 +85,8 @@ def main(config: EvaluateConfig) -> dict[str, dict[str, Any]]:
             potential=config.potential,
             hull=config.hull,
             max_depth=config.max_depth,
+            cross_check=config.cross_check,
+            cross_check_hull=config.cross_check_hull,
             weights="mp20" if config.weighted else None,
             relax=config.relax,
             cover=cover,
@@ -98,12 +105,18 @@ def table(summaries: dict[str, dict[str, Any]]) -> str:
     """Return all numbers of samples in parallel columns, in Markdown, with the reference of novelty below."""
     columns = list(summaries.values())
     rows = []
-    for part, prefix in (("space_groups", ""), ("weighted", "weighted: "), ("relaxed", "relaxed: ")):
+    for part, prefix in (
+        ("space_groups", ""),
+        ("weighted", "weighted: "),
+        ("relaxed", "relaxed: "),
+        ("cross_check", _SECOND),
+    ):
         rates = [_rates(one.get(part, {})) for one in columns]
         names = dict.fromkeys(name for one in rates for name in one)
         rows += [rate_row(name, [one.get(name) for one in rates], prefix) for name in names]
     for part, keys, prefix in (
         ("relaxed", ("rmsd_mean", "rmsd_median", "energy_gain_mean", "e_above_hull_mean"), "relaxed: "),
+        ("cross_check", ("e_above_hull_mean", "e_above_hull_median", "e_above_hull_difference_median"), _SECOND),
         ("distribution", tuple(DISTRIBUTION), ""),
     ):
         for name in keys:
@@ -118,7 +131,10 @@ def table(summaries: dict[str, dict[str, Any]]) -> str:
 
 def write_attempts(evaluation: Evaluation, path: Path) -> None:
     """Write a row for each attempt: its place, why it failed, and all metrics of its sample."""
-    rows, relaxed = attempt_rows(evaluation.metrics), evaluation.relaxed
+    rows, relaxed, second = attempt_rows(evaluation.metrics), evaluation.relaxed, evaluation.cross_check
+    if second is not None:
+        for row, energy in zip(second.samples.rows, second.e_above_hull, strict=True):
+            rows[row][_SECOND_COLUMN] = number(energy)
     if relaxed is not None:
         for position, row in enumerate(relaxed.samples.rows):
             rows[row] |= {
@@ -127,13 +143,15 @@ def write_attempts(evaluation: Evaluation, path: Path) -> None:
                 "relaxed_space_group_kept": int(relaxed.space_group_kept[position]),
                 "relaxed_failure": relaxed.failures[position] or "",
             }
-    names = [*COLUMNS[:-1], *METRIC_COLUMNS, *(() if relaxed is None else _RELAXED_COLUMNS), COLUMNS[-1]]
+    further = () if relaxed is None else _RELAXED_COLUMNS
+    names = [*COLUMNS[:-1], *METRIC_COLUMNS, *(() if second is None else (_SECOND_COLUMN,)), *further, COLUMNS[-1]]
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, names, restval="")
         writer.writeheader()
         writer.writerows(rows)
 
 
+_SECOND_COLUMN = "cross_check_e_above_hull"
 _RELAXED_COLUMNS = ("relaxed_e_above_hull", "relaxed_rmsd", "relaxed_space_group_kept", "relaxed_failure")
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.evaluation.summary import SummaryOptions, summary
+from benchmarks.evaluation.summary import SummaryOptions, energy_facts, summary
 from benchmarks.metrics.by_space_group import space_group_weights
+from benchmarks.metrics.cross_check import cross_check_summary, evaluate_again
 from benchmarks.metrics.reference import load_reference
 from benchmarks.metrics.relaxation import RelaxedSamples, relax_samples
 from benchmarks.metrics.sample import SampleMetrics, evaluate_sample
@@ -28,11 +29,13 @@ class Evaluation(NamedTuple):
         metrics: the samples and their metrics, one by one.
         summary: the numbers, JSON-plain; keys are identifiers of `benchmarks.metrics.labels`.
         relaxed: the first of the samples after relaxation, None if none was relaxed.
+        cross_check: the samples with the energies of the cross-check potential, None if there is none.
     """
 
     metrics: SampleMetrics
     summary: dict[str, Any]
     relaxed: RelaxedSamples | None = None
+    cross_check: SampleMetrics | None = None
 
 
 def evaluate(
@@ -42,6 +45,8 @@ def evaluate(
     potential: "str | Potential" = "chgnet",
     hull: str | Path | ConvexHull = "mp20-chgnet",
     max_depth: float | None = None,
+    cross_check: "str | Potential | None" = None,
+    cross_check_hull: "str | Path | ConvexHull | None" = None,
     weights: "str | Mapping[int, float] | NDArray[np.float64] | None" = None,
     relax: int = 0,
     cover: CrystalBatch | None = None,
@@ -58,6 +63,8 @@ def evaluate(
         potential: a potential or its name.
         hull: a hull, its file, or the name of a shipped one.
         max_depth: maximum depth below the hull in eV/atom of an energy that is accepted, by default any.
+        cross_check: a second potential, which evaluates all samples again.
+        cross_check_hull: its hull: of its own energies, or of DFT energies on its scale.
         weights: of the space groups, for rates that do not depend on how often each was requested: space group ->
             weight, weights (230,), or ``"mp20"`` for the frequencies in MP-20.
         relax: number of attempts, from the first, that are also relaxed, about a second each.
@@ -80,9 +87,19 @@ def evaluate(
     if relax < 0 or (seconds is not None and not seconds > 0):
         raise InputError(f"relax must not be negative, and seconds positive, got {relax} and {seconds}")
     group_weights = None if weights is None else space_group_weights(weights)
+    if (cross_check is None) != (cross_check_hull is None):
+        raise InputError(f"cross_check and cross_check_hull belong together, got {cross_check} and {cross_check_hull}")
     energy, known = EnergyAboveHull(potential, hull, max_depth=max_depth), load_reference(reference)
+    other = None
+    if cross_check is not None and cross_check_hull is not None:
+        other = EnergyAboveHull(cross_check, cross_check_hull, max_depth=max_depth)
     samples = read_samples(crystals, n_jobs, name=name)
     metrics = evaluate_sample(samples, known.crystals, energy, n_jobs=n_jobs)
     relaxed = relax_samples(samples.first(relax), energy) if relax else None
     options = SummaryOptions(group_weights, min(relax, samples.n_attempts), cover, seconds, n_jobs)
-    return Evaluation(metrics, summary(metrics, relaxed, known, energy, options), relaxed)
+    numbers = summary(metrics, relaxed, known, energy, options)
+    if other is None:
+        return Evaluation(metrics, numbers, relaxed)
+    second = evaluate_again(metrics, other)
+    numbers["cross_check"] = cross_check_summary(metrics, second) | energy_facts(other)
+    return Evaluation(metrics, numbers, relaxed, second)

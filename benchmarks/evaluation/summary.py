@@ -73,11 +73,11 @@ def summary(
         numbers["sun_per_second"] = float(metrics.sun().sum() / options.seconds)
     if relaxed is not None:
         numbers["relaxed"] = relaxation_summary(relaxed, reference.crystals, options.relaxed_attempts, n_jobs)
-    facts = {"reference": reference.facts(), **_energy_facts(energy)}
+    facts = {"reference": reference.facts(), **energy_facts(energy)}
     return numbers | {"provenance": {**facts, "versions": versions(), "definitions": _DEFINITIONS}}
 
 
-def _energy_facts(energy: EnergyAboveHull) -> dict[str, Any]:
+def energy_facts(energy: EnergyAboveHull) -> dict[str, Any]:
     """Return the names of potential and hull, and the hull's SHA-256."""
     path = None if isinstance(energy.hull, ConvexHull) else hull_path(energy.hull)
     hull = {path.name: file_digest(path)} if path is not None else {repr(energy.hull): None}

@@ -70,6 +70,15 @@ RELAXATION = {
     "e_above_hull_mean_before": "mean energy above the hull before relaxation (eV/atom)",
 }
 
+CROSS_CHECK = {
+    "confirmed_stable_0.1": "stable ones that are stable by it",
+    "confirmed_sun_0.1": "S.U.N. ones that are stable by it",
+    "agreement_0.1": "stable by both potentials or by neither",
+    "stable_by_both_0.1": "stable by both potentials",
+    "sun_by_both_0.1": "S.U.N. and stable by both potentials",
+    "e_above_hull_difference_median": "median difference of the potentials (eV/atom)",
+}
+
 EFFICIENCY = {
     **{f"mean_top_{k}": f"mean of the {k} best, averaged over calls" for k in (10, 100)},
     "mean_top_1": "best, averaged over calls",
@@ -114,7 +123,17 @@ _OTHERS = {
 }
 
 _ALL = (
-    RATES | ENERGIES | VARIETY | DISTRIBUTION | SPACE_GROUPS | RELAXATION | EFFICIENCY | SCORES | CHECKS | _OTHERS
+    RATES
+    | ENERGIES
+    | VARIETY
+    | DISTRIBUTION
+    | SPACE_GROUPS
+    | RELAXATION
+    | CROSS_CHECK
+    | EFFICIENCY
+    | SCORES
+    | CHECKS
+    | _OTHERS
 )  # no identifier has two labels
 
 

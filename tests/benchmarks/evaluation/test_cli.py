@@ -59,6 +59,20 @@ def test_folders_and_batches_are_compared(files, tmp_path, capsys):
     assert (out / "plot.png").stat().st_size > 10_000
 
 
+def test_a_cross_check_has_rows_of_its_own(files, tmp_path, capsys):
+    out, second = tmp_path / "out", ["--cross-check", "chgnet", "--cross-check-hull", "mp20-chgnet"]
+    cli.main(["evaluate", str(files[1]), "--reference", str(files[2]), "--out", str(out), "--n-jobs", "1", *second])
+    shown = capsys.readouterr().out.splitlines()
+    lines = [line.removeprefix("| ") for line in shown]
+    (first,) = (line for line in lines if line.startswith("S.U.N. (≤ 0.1 eV/atom),"))
+    (again,) = (line for line in lines if line.startswith("cross-check: S.U.N. (≤ 0.1 eV/atom),"))
+    assert again == f"cross-check: {first}"
+    assert any(line.startswith("cross-check: stable by both potentials or by neither, % | 100.0") for line in lines)
+    with (out / "batch.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert all(abs(float(r["cross_check_e_above_hull"]) - float(r["e_above_hull"])) < 1e-4 for r in table)
+
+
 def test_files_of_one_name_are_distinguished_by_their_folders(tmp_path):
     paths = (tmp_path / "a" / "crystals.npz", tmp_path / "b" / "crystals.npz")
     assert _names(paths) == ["a", "b"]

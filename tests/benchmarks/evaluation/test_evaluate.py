@@ -10,6 +10,7 @@ from pymatgen.io.cif import CifWriter
 
 from benchmarks import evaluate
 from crystal_env import Crystal, CrystalBatch, sample_masked
+from rewards import ConvexHull
 
 SALT = "225-a-{0}-0-0-0-b-{1}-1/2-1/2-1/2-X-{2}-{2}-{2}-90-90-90"
 TEXTS = [
@@ -52,6 +53,27 @@ def test_relaxed_crystals_are_evaluated_too(files):
     rates = {name: (entry["count"], entry["total"]) for name, entry in evaluation.summary["relaxed"]["rates"].items()}
     assert rates["space_group_kept"] == (3, 3)
     assert rates["sun_0.1"] == (2, 3)
+
+
+def test_a_second_potential_evaluates_all_samples_again(files):
+    own = ConvexHull.load("mp20-chgnet")
+    salts = np.array([formula in ("NaCl", "LiF") for formula in own.formulas()])
+    lower = ConvexHull(own.compositions, (own.energies - 0.2 * salts) * own.compositions.sum(1), own.provenance)
+    kinds = {"cross_check": "chgnet", "cross_check_hull": lower}
+    evaluation = evaluate(files[1], reference=[files[2]], n_jobs=1, **kinds)
+    first, second = evaluation.metrics.e_above_hull, evaluation.cross_check.e_above_hull
+    np.testing.assert_allclose(second - first, [0.2, 0, 0.2, 0.2], atol=1e-4)
+    found = evaluation.summary["cross_check"]
+    counts = {name: (entry["count"], entry["total"]) for name, entry in found["rates"].items()}
+    assert counts["stable_0.1"] == (1, 4)
+    assert counts["sun_0.1"] == (1, 4)
+    assert counts["confirmed_stable_0.1"] == (1, 4)
+    assert counts["confirmed_sun_0.1"] == (1, 2)
+    assert counts["agreement_0.1"] == (1, 4)
+    assert counts["sun_by_both_0.1"] == (1, 4)
+    assert found["potential"] == "chgnet-0.3.0"
+    with pytest.raises(ValueError, match="cross_check and cross_check_hull belong together, got chgnet and None"):
+        evaluate(files[1], reference=[files[2]], cross_check="chgnet")
 
 
 def test_known_answers(tmp_path):
