@@ -1,8 +1,9 @@
 """The card of a base model: what it is, how it was trained, and how good its samples are.
 
 ``python -m benchmarks.model_card MODEL [--run RUN_FOLDER]`` writes ``README.md``, ``card.json``, ``chemistry.png`` and,
-with a run, ``curve.png``. Samples of the model are compared with those of an untrained network of the same size and
-with real crystals. It needs ``mp20_train.csv.gz`` and ``mp20_val.csv.gz`` in the data folder.
+with a run, ``curve.png``. Samples of the model, at temperature 1 and at those that it recommends, are compared with
+those of an untrained network of the same size and with real crystals. It needs ``mp20_train.csv.gz`` and
+``mp20_val.csv.gz`` in the data folder.
 """
 
 import json
@@ -18,6 +19,7 @@ from tyro.conf import Positional
 
 from agents import CrystalFormer, PretrainConfig
 from agents.crystalformer.checkpoint import MODELS
+from agents.crystalformer.temperature import Temperatures
 from agents.supervised.pretrain import mean_log_prob
 from agents.supervised.training_data import load_training_data
 from agents.training.run_folder import RunFolder, draw_curve
@@ -33,8 +35,14 @@ from crystal_env.errors import InputError
 from crystal_env.reward import Reward
 from rewards import EnergyAboveHull
 
-TRAINING, VALIDATION, MODEL, UNTRAINED = "training", "validation", "model", "untrained"
-SETS = {MODEL: "model", UNTRAINED: "untrained network", VALIDATION: "MP-20 validation", TRAINING: "MP-20 training"}
+TRAINING, VALIDATION, MODEL, RECOMMENDED, UNTRAINED = "training", "validation", "model", "recommended", "untrained"
+SETS = {
+    MODEL: "model, temperature 1",
+    RECOMMENDED: "model, as recommended",
+    UNTRAINED: "untrained network",
+    VALIDATION: "MP-20 validation",
+    TRAINING: "MP-20 training",
+}
 """Set of crystals -> its label."""
 
 _PUBLISHED = {"structurally_valid": 0.874, "compositionally_valid": 0.824, "novel": 0.805, "in_p1": 0.009}
@@ -80,11 +88,11 @@ def card(
         energy: reward with the term ``e_above_hull``, by default `rewards.EnergyAboveHull`.
     """
     untrained = CrystalFormer(model.config, seed).eval()
-    batches = {
-        MODEL: model.sample("mp20", size=samples, seed=seed, temperature=1, progress=True),
-        UNTRAINED: untrained.sample("mp20", size=samples, seed=seed, progress=True),
-        VALIDATION: validation[_choice(len(validation), samples, seed)],
-    }
+    batches = {MODEL: model.sample("mp20", size=samples, seed=seed, temperature=1, progress=True)}
+    if not model.temperature.are_one:
+        batches[RECOMMENDED] = model.sample("mp20", size=samples, seed=seed, progress=True)
+    batches[UNTRAINED] = untrained.sample("mp20", size=samples, seed=seed, temperature=1, progress=True)
+    batches[VALIDATION] = validation[_choice(len(validation), samples, seed)]
     energy = energy or EnergyAboveHull()
     metrics = {
         name: evaluate_sample(Samples.from_crystals(batch, SETS[name]), reference.crystals, energy)
@@ -92,6 +100,7 @@ def card(
     }
     numbers = {
         "config": model.config.to_dict(),
+        "temperature": model.temperature.to_dict(),
         "n_parameters": model.n_parameters,
         "training_crystals": len(training),
         "validation_crystals": len(validation),
@@ -173,10 +182,11 @@ def render(numbers: dict[str, Any]) -> str:
         f"This card was made by\n\n```\n{numbers['command']}\n```",
         "## Likelihood of the validation data",
         _likelihood_table(numbers["log_likelihood"]),
-        "Means in nats per crystal of the exact likelihood, the density that the model samples from: coordinates per "
+        "Means in nats per crystal of the exact likelihood at temperature 1, the density sampled from: coordinates per "
         "unit of a fractional coordinate, lattice in normalised Å (lengths per cube root of the atoms in the "
         "conventional cell) and radians.",
         "## Samples",
+        _temperature_text(numbers["temperature"]),
         _rate_table(numbers["samples"]),
         _rate_text(numbers),
         "## Do the samples look like chemistry?",
@@ -213,6 +223,16 @@ def _likelihood_table(likelihoods: dict[str, dict[str, float]]) -> str:
     parts = list(likelihoods[names[0]])
     heads = [SETS[name] for name in names]
     return _table("log-likelihood", heads, [(part, [f"{likelihoods[n][part]:.2f}" for n in names]) for part in parts])
+
+
+def _temperature_text(temperature: dict[str, float]) -> str:
+    recommended = Temperatures.of(temperature)
+    if recommended.are_one:
+        return ""
+    return (
+        f"Recommended temperatures: {recommended.in_words()}, all others 1. `sample` and `log_prob` use them unless "
+        "another `temperature` is given."
+    )
 
 
 def _rate_table(samples: dict[str, dict[str, Any]]) -> str:
@@ -299,8 +319,9 @@ def write_card(out: Path, numbers: dict[str, Any], metrics: dict[str, SampleMetr
     out.mkdir(parents=True, exist_ok=True)
     (out / "card.json").write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
     (out / "README.md").write_text(render(numbers))
-    batches = {SETS[name]: metrics[name].samples.crystals for name in (MODEL, UNTRAINED)}
-    energies = {SETS[name]: metrics[name].e_above_hull for name in (VALIDATION, MODEL, UNTRAINED)}
+    models = [name for name in metrics if name != VALIDATION]
+    batches = {SETS[name]: metrics[name].samples.crystals for name in models}
+    energies = {SETS[name]: metrics[name].e_above_hull for name in (VALIDATION, *models)}
     plot_chemistry(out / "chemistry.png", {SETS[TRAINING]: training, **batches}, energies)
 
 

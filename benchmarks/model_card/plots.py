@@ -29,8 +29,9 @@ _GRAMS_PER_CM3 = 1.66053907  # of one atomic mass unit per Å^3
 _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "0.65", "fill": True},
     {"color": "tab:blue", "linewidth": 1.6},
-    {"color": "tab:red", "linewidth": 1.0, "linestyle": "--"},
+    {"color": "tab:green", "linewidth": 1.2},
 )
+_UNTRAINED: dict[str, Any] = {"color": "tab:red", "linewidth": 1.0, "linestyle": "--"}
 
 
 def categories(crystals: CrystalBatch) -> dict[str, NDArray[np.int64]]:
@@ -73,12 +74,12 @@ def plot_chemistry(
     samples: Mapping[str, CrystalBatch],
     energies: Mapping[str, NDArray[np.float64]],
 ) -> None:
-    """Plot the distributions of three sets of crystals on top of each other.
+    """Plot the distributions of three or four sets of crystals on top of each other.
 
     Args:
         path: image to write.
-        samples: label -> crystals of the three sets, the known ones first.
-        energies: label -> energies above the hull in eV/atom of three sets, likewise, NaN without one.
+        samples: label -> crystals of the sets, the known ones first, those of an untrained network last.
+        energies: label -> energies above the hull in eV/atom of as many sets, likewise, NaN without one.
     """
     figure = Figure(figsize=(15, 11), layout="constrained")
     grid = figure.add_gridspec(3, 4)
@@ -130,8 +131,8 @@ def _plot_fractions(axes: Axes, values: Mapping[str, NDArray[Any]], bins: NDArra
 
 
 def _plot_steps(axes: Axes, fractions: Mapping[str, NDArray[np.float64]], edges: NDArray[np.float64]) -> None:
-    """Plot three distributions; the last one, which may be far off, does not set the scale."""
-    for (name, fraction), style in zip(fractions.items(), _STYLES, strict=True):
+    """Plot distributions; the last one, which may be far off, does not set the scale."""
+    styles = (*_STYLES[: len(fractions) - 1], _UNTRAINED)
+    for (name, fraction), style in zip(fractions.items(), styles, strict=True):
         axes.stairs(fraction, edges, label=name, **style)
-    known, model, _ = fractions.values()
-    axes.set_ylim(0, 1.1 * max(known.max(), model.max(), 0.01))
+    axes.set_ylim(0, 1.1 * max(0.01, *(fraction.max() for fraction in list(fractions.values())[:-1])))

@@ -31,7 +31,8 @@ OVERLAPPING = Crystal.from_string("1-a-Na-0-0-0-a-Cl-0-0-0.001-X-3.1-4.2-5.3-80-
 def sample():
     """Crystals of the base model in few groups and elements, with others of the same structure planted among them."""
     model = CrystalFormer.from_pretrained("mp20")
-    sampled = model.sample([221, 225, 216, 123], 60, seed=0, elements=["Na", "K", "Cl", "Br"], max_sites=2, max_atoms=4)
+    rules = {"elements": ["Na", "K", "Cl", "Br"], "max_sites": 2, "max_atoms": 4}
+    sampled = model.sample([221, 225, 216, 123], 60, seed=0, temperature=1, **rules)
     rng = np.random.default_rng(0)
     return CrystalBatch.concatenate([sampled, equivalents(sampled[:15], rng)])[rng.permutation(75)]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from agents import CrystalFormer, CrystalFormerConfig, PretrainConfig
+from agents.crystalformer.temperature import Temperatures
 from agents.training.run_folder import RunFolder
 from benchmarks.metrics.reference import load_reference
 from benchmarks.model_card import model_card
@@ -76,17 +77,19 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:the reward failed")
-def test_card_holds_the_model_and_its_yardsticks(run, tmp_path):
+@pytest.mark.parametrize("recommended", [1, {"lattice": 0.01, "letters": 0.5}], ids=str)
+def test_card_holds_the_model_and_its_yardsticks(run, tmp_path, recommended):
     training, validation = batch(ROCK_SALT, PEROVSKITE, CESIUM_CHLORIDE), batch(SHIFTED, CESIUM_CHLORIDE)
     reference = load_reference(CrystalBatch.concatenate([training, validation[:1]]))
-    numbers, metrics_of = model_card.card(
-        CrystalFormer(TINY, seed=1), training, validation, reference, 6, energy=by_group
-    )
-    assert {name: len(metrics.samples) for name, metrics in metrics_of.items()} == {
-        "model": 6,
-        "untrained": 6,
-        "validation": 2,
-    }
+    model = CrystalFormer(TINY, seed=1)
+    model.temperature = Temperatures.of(recommended)
+    numbers, metrics_of = model_card.card(model, training, validation, reference, 6, energy=by_group)
+    sizes = {"model": 6, "untrained": 6, "validation": 2} | ({} if recommended == 1 else {"recommended": 6})
+    assert {name: len(metrics.samples) for name, metrics in metrics_of.items()} == sizes
+    for name, temperature in (("model", 1), ("recommended", recommended)):
+        if name in metrics_of:
+            expected = model.sample("mp20", 6, seed=0, temperature=temperature)
+            np.testing.assert_array_equal(metrics_of[name].samples.crystals.L, expected.L)
     assert numbers["samples"]["validation"]["rates"]["novel"]["count"] == 0
     parts = numbers["log_likelihood"]["model"]
     assert parts["total"] == pytest.approx(sum(value for name, value in parts.items() if name != "total"), rel=1e-5)
@@ -97,6 +100,7 @@ def test_card_holds_the_model_and_its_yardsticks(run, tmp_path):
     text = (tmp_path / "card" / "README.md").read_text()
     for expected in ("| structurally valid, % |", "| S.U.N. (≤ 0.1 eV/atom), % |", "| 87.4 |", facts["command"]):
         assert expected in text
+    assert ("letters 0.5, lattice 0.01" in text) == ("| model, as recommended" in text) == (recommended != 1)
     assert json.loads((tmp_path / "card" / "card.json").read_text())["n_parameters"] == numbers["n_parameters"]
     assert (tmp_path / "card" / "chemistry.png").stat().st_size > 10_000
 

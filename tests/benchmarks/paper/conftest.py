@@ -33,7 +33,8 @@ def figure_of_merit(crystals):
 def known():
     """Crystals of the base model, few elements and groups, which stand for the training set."""
     model = CrystalFormer.from_pretrained("mp20")
-    return model.sample([221, 225, 216, 1], 40, seed=0, elements=["Na", "K", "Cl", "F"], max_sites=3, max_atoms=8)
+    rules = {"elements": ["Na", "K", "Cl", "F"], "max_sites": 3, "max_atoms": 8}
+    return model.sample([221, 225, 216, 1], 40, seed=0, temperature=1, **rules)
 
 
 @pytest.fixture(scope="module")
