@@ -1,4 +1,5 @@
-"""Exhaustive checks that take minutes: ``python -m benchmarks.verify.groups`` and ``mp20``.
+"""Exhaustive checks that take minutes: ``python -m benchmarks.verify.groups``, ``mp20`` and ``potentials``.
 
-They exit with an error if a check fails; the tests run a small part of them.
+The first two exit with an error if a check fails; the third measures how far potentials agree with DFT. The tests run a
+small part of them.
 """
