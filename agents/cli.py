@@ -13,7 +13,7 @@ from tyro.conf import OmitArgPrefixes
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from agents.crystalformer.model import CrystalFormer
-from agents.klppo.config import ENERGY_REWARD, PRESETS, Preset, TrainConfig
+from agents.klppo.config import PRESETS, Preset, TrainConfig
 from agents.sample import SampleConfig, sample
 from agents.search.mcmc_run import MCMCRunConfig, run_mcmc
 from agents.supervised.dpo import DPOConfig, dpo
@@ -176,12 +176,11 @@ def _config(kind: type[Any], prog: str, args: Sequence[str]) -> Any:
 
 
 def _train_config(prog: str, args: Sequence[str]) -> TrainConfig:
-    """Read the arguments of ``train``: the preset and the reward first, since the other defaults follow from them."""
+    """Read the arguments of ``train``: the preset first, since the other defaults follow from it."""
     first = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
     first.add_argument("--preset", choices=tuple(PRESETS), default="best")
-    first.add_argument("--reward", default=ENERGY_REWARD)
     given, _ = first.parse_known_args(args)
-    defaults = _TrainCommand.from_preset(given.preset, reward=given.reward, run=tyro.MISSING)
+    defaults = _TrainCommand.from_preset(given.preset, run=tyro.MISSING)
     defaults = replace(defaults, preset=given.preset)
     command = tyro.cli(_TrainCommand, prog=prog, args=args, default=defaults, config=(OmitArgPrefixes,), registry=_JSON)
     return command.config()

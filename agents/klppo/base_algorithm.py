@@ -25,8 +25,9 @@ from agents.klppo.rollout import Rollout
 from agents.sb3.continuous_policy import ContinuousCrystalFormerPolicy
 from agents.sb3.discrete_policy import CrystalFormerPolicy
 from agents.sb3.vec_env import CrystalVecEnv
-from agents.training.top_k_buffer import TopKBuffer
+from agents.training.replay_buffer import ReplayBuffer
 from crystal_env.errors import InputError
+from crystal_env.wyckoff import N_GROUPS
 
 Self = TypeVar("Self", bound="CrystalAlgorithm")
 
@@ -45,11 +46,15 @@ class CrystalAlgorithm(BaseAlgorithm):
         reference: the frozen reference policy.
         iteration: iterations so far.
         average: moving average of the returns, None before the first.
-        top_k: the best crystals so far.
+        buffer: the replay buffer, of the crystals scored so far where the loss learns from them.
+        offsets (231,): by space group, what the mean return differs by from the mean reward in the buffer.
         rng: generator of everything random.
         run_settings: settings of the run that the agent is trained in, if it is.
     """
 
+    buffer: ReplayBuffer
+    offsets: NDArray[np.float64]
+    buffer_size: int
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"CrystalFormerPolicy": CrystalFormerPolicy}
     policy: CrystalFormerPolicy | ContinuousCrystalFormerPolicy
 
@@ -61,7 +66,8 @@ class CrystalAlgorithm(BaseAlgorithm):
             **arguments,
         )
         vars(self).update({name: getattr(config, name) for name in SETTINGS})
-        self.rng, self.top_k = np.random.default_rng(self.seed), TopKBuffer(config.replay_size)
+        self.rng, self._is_other_task = np.random.default_rng(self.seed), False
+        self._drop_buffer()
         self.average: float | None = None
         self.iteration = 0
         self.adapter: EnvAdapter | None = None
@@ -97,6 +103,11 @@ class CrystalAlgorithm(BaseAlgorithm):
         """The network that is fine-tuned: sample from it, or save it with ``save_pretrained``."""
         return self.policy.model
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether crystals were scored that `train` has not learned from, since a callback ended learning."""
+        return self._pending is not None
+
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         if isinstance(env, VectorEnv):
@@ -130,7 +141,7 @@ class CrystalAlgorithm(BaseAlgorithm):
         """Continue with another environment of the same spaces; see stable-baselines3.
 
         If its reward, constraints or bins are not the same, what belongs to the old ones is dropped: crystals not yet
-        learned from, the moving average, the best crystals so far and what the reward remembers.
+        learned from, the moving average, the replay buffer and what the reward remembers.
         """
         super().set_env(env, force_reset)
         self._read_env()
@@ -141,12 +152,17 @@ class CrystalAlgorithm(BaseAlgorithm):
             return
         before, self.adapter = self.adapter, EnvAdapter(self.env)
         _ = self.config  # checks the settings, those given to `load` too
-        if self.adapter.has_task_of(before, self._task_digest):
+        self._is_other_task = not self.adapter.has_task_of(before, self._task_digest)
+        if not self._is_other_task:
             self.adapter.load_reward_state(self._reward_state if before is None else before.reward_state())
         else:
-            self._pending, self.average, self.top_k = None, None, TopKBuffer(self.top_k.size)
+            self._pending, self.average = None, None
+            self._drop_buffer()
             self.ep_info_buffer, self.ep_success_buffer = None, None
         self._task_digest, self._reward_state = self.adapter.digest, {}
+
+    def _drop_buffer(self) -> None:
+        self.buffer, self.offsets = ReplayBuffer(self.buffer_size), np.zeros(N_GROUPS + 1)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save the agent and what its reward remembers; see stable-baselines3."""
@@ -177,13 +193,15 @@ class CrystalAlgorithm(BaseAlgorithm):
         KLPPOConfig(**{name: value for name, value in kwargs.items() if name in SETTINGS})
         agent = super().load(path, env, device, **kwargs)
         _ = agent.config
+        if agent.adapter is not None and agent._is_other_task:  # the buffer is read last
+            agent._drop_buffer()
         return agent
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "adapter", "reference"]
+        return [*super()._excluded_save_params(), "adapter", "reference", "buffer"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy", "policy.optimizer", "reference"], []
+        return ["policy", "policy.optimizer", "reference", "buffer"], []
 
     def learn(
         self: Self,
@@ -263,6 +281,7 @@ class CrystalAlgorithm(BaseAlgorithm):
             action_masks: (N, V) ids that are allowed; by default those that the constraints of the agent's environment
                 allow.
         """
+        self.policy.temperature = self.config.temperature
         if action_masks is None and self.adapter is not None:
             action_masks = self.adapter.masks(np.atleast_2d(np.asarray(observation)))
         return self.policy.predict(observation, state, episode_start, deterministic, action_masks=action_masks)

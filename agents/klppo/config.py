@@ -5,74 +5,100 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
 from agents.crystalformer.config import GroupChoice
-from agents.klppo.losses import Baseline
+from agents.crystalformer.temperature import Temperature, TemperatureChoice, Temperatures, check_temperature
+from agents.klppo.losses import Baseline, Loss
+from agents.training.replay_buffer import PARTS, Draw
 from agents.training.run_folder import RunFolder
 from crystal_env.arguments import choice, finite_number, integer
 from crystal_env.errors import InputError
 
 Preset = Literal["paper", "best"]
 
-PARTS = ("letters", "elements", "coordinates", "lattice")
-"""The parts of a log-likelihood."""
-
 PRESETS: dict[Preset, dict[str, Any]] = {
     "paper": {},
     "best": {
+        "loss": "topr",
+        "tau": 0.01,
+        "temperature": {"coordinates": 0.1, "lattice": 0.1},
         "batch_size": 500,
-        "n_epochs": 1,
-        "learning_rate": 4e-4,
-        "warmup": 5,
+        "learning_starts": 2000,
+        "draw": "recent",
+        "learning_rate": 3e-4,
+        "warmup": 10,
         "schedule": "linear",
-        "baseline": "group",
-        "log_ratio_weights": {"lattice": 0.0},
     },
 }
 """Settings that differ from the defaults, by preset: those of the paper, and those that docs/reinforcement.md measures
-to be best, whatever the reward."""
+to be best for rewards between 0 and 1."""
 
-ENERGY_REWARD = "rewards:EnergyAboveHull"
+SHARP = {"letters": 0.6, "elements": 0.8, "coordinates": 0.01, "lattice": 0.01}
+"""Temperatures at which models that were trained with the preset ``best`` are sampled."""
 
-ENERGY_PRESETS: dict[Preset, dict[str, Any]] = {
+RUN_PRESETS: dict[Preset, dict[str, Any]] = {
     "paper": {},
-    "best": {"reward_kwargs": {"max_depth": 0.2}, "reward_range": (-2.0, 1.0)},
+    "best": {"reward": "rewards:SUN", "sample_temperature": SHARP},
 }
-"""What the presets add for the reward `ENERGY_REWARD`, in eV/atom: a hull without a phase is no gain, and the least
-stable crystals do not outweigh all others."""
+"""What the presets add for a training run."""
 
 _CHOICES = {
     "schedule": ("constant", "linear"),
     "ratio": ("sequence", "token"),
-    "baseline": ("ema", "batch", "leave_one_out", "group"),
+    "baseline": get_args(Baseline),
+    "loss": get_args(Loss),
+    "draw": get_args(Draw),
 }
+
+_FILTERS = ("distance", "repeat")
 
 
 @dataclass(frozen=True, kw_only=True)
 class KLPPOConfig:
     """The settings of `KLPPO`; the defaults are the paper's (arXiv:2504.02367, Table S1, Appendix C).
 
+    With the loss "ppo" a batch is learned from once, when it is fresh. The losses "topr" and "balance" learn from every
+    crystal that was ever scored: an iteration adds a batch to the replay buffer and takes steps on minibatches of it.
+
     Attributes:
         tau: Coefficient of the KL divergence from the reference policy, in units of the reward.
+        temperature: Temperature at which policy and reference policy are sampled and scored, a number or, as JSON, one
+            for each of letters, elements, coordinates, lattice; see `Temperatures`.
+        loss: "ppo" (the paper's, on fresh crystals only), "topr" (tapered off-policy REINFORCE: advantage-weighted
+            likelihood, from the buffer) or "balance" (trajectory balance, from the buffer).
         learning_rate: Peak Adam learning rate; in Python also a stable-baselines3 schedule by remaining progress.
-        warmup: Iterations in which the learning rate rises to its peak.
+        warmup: Optimiser steps in which the learning rate rises to its peak.
         schedule: "constant", or "linear": the learning rate falls to zero at the end of training.
         batch_size: Crystals sampled per iteration.
-        n_epochs: Optimiser steps per iteration, each on the whole batch.
+        n_epochs: Optimiser steps per iteration on the whole batch, with the loss "ppo".
         clip_range: Clipping range epsilon of the probability ratio.
         max_grad_norm: Norm that longer gradients are clipped to.
         ratio: Probability ratio of whole crystals, "sequence" (Eq. S1), or of each decision, "token" (PPO).
         log_ratio_weights: Weight of each part in the log ratio, 1 by default. The score of the lattice, whose Gaussians
-            are narrow, is mostly noise: {"lattice": 0} leaves it out. The KL divergence always counts all parts.
-        baseline: Baseline of the advantages: "ema" (Eq. S3), "batch", "leave_one_out" (RLOO), or "group", the mean of
-            the space group (GRPO).
+            are narrow, is mostly noise: {"lattice": 0} leaves it out. The KL divergence of "ppo" always counts all
+            parts. With the other losses coordinates and lattice have weight 0 by default, in the KL divergence too:
+            they are learned by likelihood, see likelihood_coef.
+        baseline: Baseline of the advantages with "ppo": "ema" (Eq. S3), "batch", "leave_one_out" (RLOO), or "group",
+            the mean of the space group (GRPO). The other losses take "group" over the buffer.
         ema_decay: Decay of the moving average of the baseline "ema", per iteration.
         reward_range: Lower and upper bound that rewards are clipped to.
-        replay_coef: Coefficient of the log-likelihood of the best crystals so far, a tenth of a batch per step.
-        replay_size: Crystals kept for replay.
+        learning_starts: Crystals sampled in the first iteration, if more than batch_size; from the buffer only.
+        buffer_size: Crystals kept in the replay buffer, the latest ones.
+        draw: How minibatches are drawn from the buffer: "uniform", "recent" or "rank".
+        recency: Weight of a crystal for each iteration of its age, with draw "recent".
+        replay_ratio: Crystals drawn from the buffer for each one that is sampled.
+        minibatch_size: Crystals of a minibatch from the buffer.
+        negatives: Factor of negative advantages with "topr"; 0 learns from good crystals only.
+        likelihood_coef: Coefficient of the log-likelihood of coordinates and lattice of crystals that succeeded and are
+            better than their space group, from the buffer.
+        augmentation: Fraction of the drawn crystals of positive advantage that are put into a random equivalent setting
+            (see `equivalents`).
+        oversampling: Crystals sampled for each one that is scored; those that the filters reject are not scored.
+        filters: What rejects a crystal before it is scored: "distance", atoms closer than 0.5 Å; "repeat", a group,
+            letters and elements that were scored before. Used where oversampling is above 1.
         paper_update: Update as the paper's published code does: the KL divergence inside the differentiated surrogate
             and out of the baseline, crystals scored by its likelihood. Only on the continuous environment.
         max_tokens: Maximum tokens per micro-batch, by default what suits the device.
@@ -83,6 +109,8 @@ class KLPPOConfig:
     """
 
     tau: float = 0.1
+    temperature: Temperature = 1.0
+    loss: Loss = "ppo"
     learning_rate: float | Callable[[float], float] = 1e-4
     warmup: int = 0
     schedule: Literal["constant", "linear"] = "constant"
@@ -95,21 +123,34 @@ class KLPPOConfig:
     baseline: Baseline = "ema"
     ema_decay: float = 0.95
     reward_range: tuple[float, float] | None = None
-    replay_coef: float = 0.0
-    replay_size: int = 1000
+    learning_starts: int = 0
+    buffer_size: int = 100_000
+    draw: Draw = "uniform"
+    recency: float = 0.9
+    replay_ratio: float = 3.0
+    minibatch_size: int = 128
+    negatives: float = 1.0
+    likelihood_coef: float = 0.1
+    augmentation: float = 0.0
+    oversampling: float = 1.0
+    filters: tuple[str, ...] = _FILTERS
     paper_update: bool = False
     max_tokens: int | None = None
     sample_batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "n_epochs", "replay_size"):
+        for name in ("batch_size", "n_epochs", "buffer_size", "minibatch_size"):
             integer(name, getattr(self, name), 1)
         for name in ("max_tokens", "sample_batch_size"):
             if getattr(self, name) is not None:
                 integer(name, getattr(self, name), 1)
-        integer("warmup", self.warmup, 0)
-        for name in ("tau", "replay_coef"):
+        for name in ("warmup", "learning_starts"):
+            integer(name, getattr(self, name), 0)
+        for name in ("tau", "replay_ratio", "negatives", "likelihood_coef"):
             finite_number(name, getattr(self, name), least=0)
+        finite_number("recency", self.recency, above=0, most=1)
+        finite_number("augmentation", self.augmentation, least=0, most=1)
+        finite_number("oversampling", self.oversampling, least=1)
         for name in ("clip_range", "max_grad_norm"):
             finite_number(name, getattr(self, name), above=0)
         if not callable(self.learning_rate):
@@ -117,15 +158,29 @@ class KLPPOConfig:
         finite_number("ema_decay", self.ema_decay, least=0, below=1)
         for name, allowed in _CHOICES.items():
             choice(name, getattr(self, name), allowed)
+        if not isinstance(self.filters, tuple | list) or not set(self.filters) <= set(_FILTERS):
+            raise InputError(f"filters must be some of {_FILTERS}, got {self.filters!r}")
+        if not Temperatures.of(self.temperature).have_densities:
+            raise InputError(f"temperature must leave densities to coordinates and lattice, got {self.temperature!r}")
         if not isinstance(self.paper_update, bool):
             raise InputError(f"paper_update must be True or False, got {self.paper_update!r}")
         self._check_weights()
         self._check_range()
-        if self.paper_update and (self.ratio != "sequence" or set(self.weights().values()) != {1.0}):
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        plain = set(self.weights().values()) == {1.0} and Temperatures.of(self.temperature).are_one
+        if self.paper_update and not (self.loss == "ppo" and self.ratio == "sequence" and plain):
             raise InputError(
-                "paper_update takes ratio 'sequence' and no log_ratio_weights, got "
-                f"{self.ratio!r}, {self.log_ratio_weights!r}"
+                "paper_update takes loss 'ppo', ratio 'sequence', temperature 1 and no log_ratio_weights, got "
+                f"{self.loss!r}, {self.ratio!r}, {self.temperature!r}, {self.log_ratio_weights!r}"
             )
+        if self.loss != "ppo" and self.ratio != "sequence":
+            raise InputError(f"ratio must be 'sequence' with loss {self.loss!r}, got {self.ratio!r}")
+        if self.loss == "ppo" and (self.oversampling > 1 or self.learning_starts):
+            raise InputError("oversampling and learning_starts need a replay buffer: loss 'topr' or 'balance'")
+        if self.loss == "balance" and not self.tau:
+            raise InputError("tau must be above 0 with loss 'balance', got 0")
 
     def _check_weights(self) -> None:
         given = self.log_ratio_weights
@@ -149,23 +204,28 @@ class KLPPOConfig:
 
     def weights(self) -> dict[str, float]:
         """Return the weight of every part in the log ratio."""
-        return dict.fromkeys(PARTS, 1.0) | {name: float(weight) for name, weight in self.log_ratio_weights.items()}
+        by_policy_gradient = PARTS if self.loss == "ppo" else PARTS[:2]
+        default = {name: float(name in by_policy_gradient) for name in PARTS}
+        return default | {name: float(weight) for name, weight in self.log_ratio_weights.items()}
 
     def of_rollouts(self) -> dict[str, Any]:
         """Return the settings that the numbers of a rollout depend on."""
         bounds = None if self.reward_range is None else tuple(map(float, self.reward_range))
-        return {"ratio": self.ratio, "paper_update": self.paper_update, "reward_range": bounds}
+        temperature = Temperatures.of(self.temperature).to_dict()
+        return {
+            "ratio": self.ratio, "paper_update": self.paper_update, "reward_range": bounds, "temperature": temperature,
+        }  # fmt: skip
 
-    def learning_rate_at(self, iteration: int, remaining: float) -> float:
-        """Return the learning rate of an iteration.
+    def learning_rate_at(self, step: int, remaining: float) -> float:
+        """Return the learning rate of an optimiser step.
 
         Args:
-            iteration: counted from 0.
+            step: counted from 0.
             remaining: fraction of the training that is still to come, from 1 to 0.
         """
         remaining = min(1.0, max(0.0, remaining))
         peak = self.learning_rate(remaining) if callable(self.learning_rate) else self.learning_rate
-        warm = min(1.0, (iteration + 1) / max(self.warmup, 1))
+        warm = min(1.0, (step + 1) / max(self.warmup, 1))
         return float(peak * warm * (remaining if self.schedule == "linear" else 1.0))
 
     @classmethod
@@ -206,6 +266,8 @@ class TrainConfig(KLPPOConfig):
         bins: Numeric bins of the discrete environment; 0 for the continuous one, as in the paper.
         iterations: Training iterations.
         samples: Crystals of the trained model to sample and score at the end, as CIF files and a table.
+        sample_temperature: Temperature of these crystals, which the trained model recommends: a number, or JSON for
+            parts of a crystal, or None for that of training.
         device: Device such as "cuda"; by default a GPU where there is one.
         seed: Seed of everything random.
         checkpoint_minutes: Minutes between checkpoints: the most that a crash can lose.
@@ -214,7 +276,7 @@ class TrainConfig(KLPPOConfig):
 
     run: Path
     model: str = "mp20"
-    reward: str = ENERGY_REWARD
+    reward: str = "rewards:EnergyAboveHull"
     reward_kwargs: dict[str, Any] = field(default_factory=dict)
     floor: float | None = None
     space_group: GroupChoice = "mp20"
@@ -222,10 +284,12 @@ class TrainConfig(KLPPOConfig):
     bins: int = 0
     iterations: int = 100
     samples: int = 100
+    sample_temperature: TemperatureChoice = None
     device: str | None = None
     seed: int = 0
     checkpoint_minutes: float = 5.0
     resume: bool = False
+    temperature: float | dict[str, float] = 1.0
     learning_rate: float = 1e-4  # type: ignore[assignment]  # a run is settings that can be written as JSON
     log_ratio_weights: dict[str, float] = field(default_factory=dict)
 
@@ -237,15 +301,19 @@ class TrainConfig(KLPPOConfig):
             finite_number(name, getattr(self, name), above=0)
         if self.floor is not None:
             finite_number("floor", self.floor)
+        check_temperature("sample_temperature", self.sample_temperature)
         for name in ("reward_kwargs", "constraints"):
             if not isinstance(getattr(self, name), Mapping):
                 raise InputError(f"{name} must be a dictionary, got {getattr(self, name)!r}")
 
     @classmethod
     def _defaults_of(cls, preset: Preset, settings: Mapping[str, Any]) -> dict[str, Any]:
-        defaults = super()._defaults_of(preset, settings)
-        is_energy = settings.get("reward", ENERGY_REWARD) == ENERGY_REWARD
-        return defaults | ENERGY_PRESETS[preset] if is_energy else defaults
+        return super()._defaults_of(preset, settings) | RUN_PRESETS[preset]
+
+    @property
+    def sampling(self) -> Temperatures:
+        """The temperatures at which the trained model is sampled."""
+        return Temperatures.of(self.temperature if self.sample_temperature is None else self.sample_temperature)
 
     def agent_options(self) -> dict[str, Any]:
         """Return the arguments of `KLPPO`, the environment apart."""
@@ -275,6 +343,7 @@ class TrainConfig(KLPPOConfig):
         try:
             bounds = settings["reward_range"]
             settings["reward_range"] = None if bounds is None else tuple(bounds)
+            settings["filters"] = tuple(settings["filters"])
             return cls(**{**settings, "run": run, "resume": True, **changes})
         except (KeyError, TypeError) as error:
             raise InputError(f"{run} holds no run of this kind to resume: {error}") from error

@@ -8,6 +8,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.crystalformer.decoder import walk
 from agents.crystalformer.distribution import Distribution
+from agents.crystalformer.temperature import Temperature
 from agents.klppo.env_layers import read_layers
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
@@ -46,10 +47,9 @@ class EnvAdapter:
         self.grammar, self.bins, self._scorer = scored.task.grammar, scored.task.bins, scored.task.scorer
         self._scored, self.digest = scored, scored.digest()
 
-    @property
-    def distribution(self) -> Distribution:
-        """How crystals are sampled, the network apart."""
-        return Distribution(self.grammar, bins=self.bins)
+    def distribution(self, temperature: Temperature) -> Distribution:
+        """Return how crystals are sampled, the network apart."""
+        return Distribution(self.grammar, temperature, bins=self.bins)
 
     def score(self, crystals: CrystalBatch) -> RewardResult:
         """Return the scores of crystals (B,), their totals those that episodes end with."""

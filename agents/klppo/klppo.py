@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,17 +15,30 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import update_learning_rate
 from torch import Tensor
 
-from agents.crystalformer.likelihood import N_DECISIONS, DecisionLogProb, Likelihood, log_prob, score, score_decisions
+from agents.crystalformer.likelihood import (
+    N_DECISIONS,
+    DecisionLogProb,
+    Likelihood,
+    LogProb,
+    log_prob,
+    score,
+    score_decisions,
+)
 from agents.crystalformer.random_streams import RandomStreams
 from agents.crystalformer.sampler import sample_crystals
 from agents.klppo.base_algorithm import CrystalAlgorithm
 from agents.klppo.config import KLPPOConfig, Preset
 from agents.klppo.env_adapter import n_decisions
 from agents.klppo.losses import baselines, k3, published_surrogate, surrogate
+from agents.klppo.replay import ReplayLosses
 from agents.klppo.rollout import Rollout
+from agents.klppo.selection import select
 from agents.training.micro_batches import micro_batches
 from agents.training.optimiser import optimiser_step
+from agents.training.replay_buffer import Transitions
 from crystal_env.crystal import CrystalBatch
+from crystal_env.errors import InputError
+from crystal_env.reward import RewardResult
 from crystal_env.wyckoff import N_SLOTS
 
 _TOKENS, _TOKENS_CUDA = 2_000, 200_000  # of a micro-batch, by default
@@ -36,8 +49,10 @@ class KLPPO(CrystalAlgorithm):
 
     It maximises E[r(x)] - tau KL(p || p_ref) over crystals x of the policy p, where the reference policy p_ref is the
     base model. The best p is p_ref exp(r / tau) / Z. An iteration samples ``batch_size`` whole crystals from the
-    policy, without stepping the environment, scores all of them at once with the environment's reward, and takes
-    ``n_epochs`` steps of gradient ascent on the clipped surrogate. The policy follows the action mode of the
+    policy, without stepping the environment, and scores all of them at once with the environment's reward. With the
+    loss "ppo" it takes ``n_epochs`` steps of gradient ascent on the clipped surrogate of these crystals; with "topr"
+    and "balance" it adds them to a replay buffer of every crystal scored so far and takes steps on minibatches of
+    that, in which crystals from elsewhere can be, too: see `add_to_buffer`. The policy follows the action mode of the
     environment: densities on the continuous one, as in the paper, and a categorical distribution over the bins on the
     discrete one. The space group is given, never scored.
 
@@ -74,6 +89,8 @@ class KLPPO(CrystalAlgorithm):
         <CrystalBatch of 3 crystals>
     """
 
+    replay_losses: ClassVar[type[ReplayLosses]] = ReplayLosses
+
     def __init__(
         self,
         policy: str | type[BasePolicy] = "CrystalFormerPolicy",
@@ -104,37 +121,41 @@ class KLPPO(CrystalAlgorithm):
 
     def collect_rollouts(self, callback: BaseCallback) -> bool:
         """Sample and score the crystals of an iteration; return False if a callback wants to stop."""
+        callback.on_rollout_start()
         config, adapter = self.config, self.adapter
         assert adapter is not None
-        callback.on_rollout_start()
-        clock = [time.perf_counter()]
+        clock, distribution = [time.perf_counter()], adapter.distribution(config.temperature)
+        size = config.batch_size if self.iteration else max(config.batch_size, config.learning_starts)
         streams, parallel = RandomStreams(self.rng), config.sample_batch_size or self.model.default_batch_size()
-        groups = adapter.grammar.sample_groups(config.batch_size, streams.for_space_groups())
-        samples = sample_crystals(self.model, groups, adapter.distribution, streams, parallel, scored=True)
-        crystals, by_policy = samples.crystals, samples.log_prob
+        groups = adapter.grammar.sample_groups(math.ceil(config.oversampling * size), streams.for_space_groups())
+        crystals, by_policy = sample_crystals(self.model, groups, distribution, streams, parallel, scored=True)
+        assert by_policy is not None
+        rows, rejected = select(crystals, size, config.filters, self.buffer.keys() if len(groups) > size else set())
+        crystals, by_policy = crystals[rows], LogProb(*(part[torch.from_numpy(rows)] for part in by_policy))
         clock.append(time.perf_counter())
         result = adapter.score(crystals)
         clock.append(time.perf_counter())
         likelihood = _likelihood(config)
         with torch.inference_mode():
             if likelihood == "paper":
-                by_policy = log_prob(self.model, crystals, adapter.distribution, likelihood)
-            by_reference = log_prob(self.reference, crystals, adapter.distribution, likelihood).total
+                by_policy = log_prob(self.model, crystals, distribution, likelihood)
+            by_reference = log_prob(self.reference, crystals, distribution, likelihood)
             decisions = self._decisions(config, crystals) if config.ratio == "token" else None
         clock.append(time.perf_counter())
-        assert by_policy is not None
         episodes = adapter.record(crystals, result.total, (time.time_ns() - self.start_time) / 1e9)
         self._pending = Rollout(
             crystals,
             result,
-            result.total if config.reward_range is None else np.clip(result.total, *config.reward_range),
-            {name: value.double().cpu().numpy() for name, value in by_policy._asdict().items()},
-            by_reference.double().cpu().numpy(),
+            _clipped(config, result.total),
+            _arrays(by_policy),
+            _arrays(by_reference),
             decisions,
             [{**result.info(row), "crystal": c, "episode": episodes[row]} for row, c in enumerate(crystals)],
             dict(zip(("sampling", "reward", "scoring"), np.diff(clock).tolist(), strict=True)),
             config.of_rollouts(),
         )
+        for reason, count in rejected.items():
+            self.logger.record(f"rejected/{reason}", count)
         self.num_timesteps += int(n_decisions(crystals).sum())
         self._episode_num += len(crystals)
         self._update_info_buffer(self._pending.infos, np.ones(len(crystals), bool))
@@ -144,47 +165,102 @@ class KLPPO(CrystalAlgorithm):
         callback.on_rollout_end()
         return True
 
+    def add_to_buffer(self, crystals: CrystalBatch, result: RewardResult | None = None) -> int:
+        """Add crystals that the policy has not sampled to the replay buffer; return how many were added.
+
+        Their log-likelihoods "at sampling" are those by the policy now. A crystal that the policy cannot sample, or
+        whose reward is not finite, is left out.
+
+        Args:
+            crystals: B crystals, such as those of a search or of a file.
+            result: their rewards, by default those of the environment's reward, which is then called.
+
+        Raises:
+            ValueError: if there is no environment, the loss does not learn from the buffer, or the numbers of crystals
+                and rewards differ.
+        """
+        config, adapter = self.config, self.adapter
+        if adapter is None or config.loss == "ppo":
+            raise InputError(
+                f"add_to_buffer needs an environment and loss 'topr' or 'balance', loss is {config.loss!r}"
+            )
+        result = adapter.score(crystals) if result is None else result
+        if len(result.total) != len(crystals):
+            raise InputError(f"result must be of {len(crystals)} crystals, got {len(result.total)}")
+        by_model = []
+        with torch.inference_mode():
+            for model in (self.model, self.reference):
+                scored = log_prob(model, crystals, adapter.distribution(config.temperature))
+                by_model.append(torch.stack(scored[1:], dim=1).double().cpu().numpy())
+        rewards = _clipped(config, result.total)
+        iterations, are_sampled = np.full(len(crystals), self.iteration), np.zeros(len(crystals), bool)
+        return self.buffer.add(
+            Transitions(crystals, rewards, result, by_model[0], by_model[1], iterations, are_sampled)
+        )
+
     def train(self) -> None:
         """Update the policy with the crystals of the iteration."""
         config, rollout, started = self.config, self._pending, time.perf_counter()
         assert rollout is not None
-        rate = config.learning_rate_at(self.iteration, self._current_progress_remaining)
-        update_learning_rate(self.policy.optimizer, rate)
-        self.logger.record("train/learning_rate", rate)
         batch = rollout.take(rollout.usable())
-        if len(batch):
-            kl = batch.kl_divergence()
-            returns = batch.rewards if config.paper_update else batch.rewards - config.tau * kl  # Eq. S2
-            baseline, self.average = baselines(
-                config.baseline, returns, batch.crystals.G, self.average, config.ema_decay
-            )
-            advantages = self._tensor(returns - baseline)
-            old = self._tensor(_old_log_prob(config, batch))
-            if config.replay_coef:
-                self.top_k.size = config.replay_size
-                self.top_k.add(batch.crystals, batch.rewards)
-            skipped = 0
-            for epoch in range(config.n_epochs):
-                log_ratio = torch.zeros_like(old)  # before the step; the losses fill it in
-                losses = self._losses(config, batch, advantages, old, log_ratio)
-                norm = optimiser_step(self.model, self.policy.optimizer, losses, config.max_grad_norm)
-                self._n_updates += math.isfinite(norm)
-                skipped += not math.isfinite(norm)
-                if epoch == 0:
-                    self.logger.record("train/first_ratio_error", float(log_ratio.abs().max()))
-            self._record_update(config, advantages, log_ratio)
-            numbers = {"grad_norm": norm, "skipped_steps": skipped, "n_updates": self._n_updates}
-            numbers |= {"baseline": baseline.mean(), "objective": (batch.rewards - config.tau * kl).mean()}
-            for name, value in numbers.items():
-                self.logger.record(f"train/{name}", float(value))
+        if config.loss != "ppo":
+            self._learn_from_buffer(config, batch)
+        elif len(batch):
+            self._learn_from_batch(config, batch)
         self.iteration += 1
         self._pending = None
         self._record_rollout(rollout, time.perf_counter() - started)
 
+    def _learn_from_batch(self, config: KLPPOConfig, batch: Rollout) -> None:
+        """Take the steps of the loss "ppo" on a fresh batch."""
+        kl = batch.kl_divergence()
+        returns = batch.rewards if config.paper_update else batch.rewards - config.tau * kl  # Eq. S2
+        baseline, self.average = baselines(config.baseline, returns, batch.crystals.G, self.average, config.ema_decay)
+        advantages = self._tensor(returns - baseline)
+        old = self._tensor(_old_log_prob(config, batch))
+        skipped = 0
+        for epoch in range(config.n_epochs):
+            log_ratio = torch.zeros_like(old)  # before the step; the losses fill it in
+            skipped += not self._step(config, self._losses(config, batch, advantages, old, log_ratio))
+            if epoch == 0:
+                self.logger.record("train/first_ratio_error", float(log_ratio.abs().max()))
+        self._record_update(config, advantages, log_ratio)
+        self.logger.record("train/skipped_steps", skipped)
+        self.logger.record("train/baseline", float(baseline.mean()))
+        self.logger.record("train/objective", float((batch.rewards - config.tau * kl).mean()))
+
+    def _learn_from_buffer(self, config: KLPPOConfig, batch: Rollout) -> None:
+        """Add a batch to the replay buffer and take the steps of an off-policy loss on minibatches of it."""
+        assert self.adapter is not None
+        self.buffer.size = config.buffer_size
+        self.buffer.add(batch.transitions(self.iteration))
+        self.logger.record("replay/size", len(self.buffer))
+        if not len(self.buffer):
+            return
+        losses = self.replay_losses(
+            self.model, self.reference, self.adapter.distribution(config.temperature), config, self.buffer,
+            self.offsets, self.rng, self._max_tokens(config),
+        )  # fmt: skip
+        steps = round(config.replay_ratio * len(batch) / config.minibatch_size)
+        self.logger.record("train/skipped_steps", sum(not self._step(config, losses()) for _ in range(steps)))
+        for name, value in losses.statistics.items():
+            self.logger.record(f"replay/{name}", float(value))
+
+    def _step(self, config: KLPPOConfig, losses: Iterable[Tensor]) -> bool:
+        """Take an optimiser step down the sum of losses; return whether its gradient was finite."""
+        rate = config.learning_rate_at(self._n_updates, self._current_progress_remaining)
+        update_learning_rate(self.policy.optimizer, rate)
+        norm = optimiser_step(self.model, self.policy.optimizer, losses, config.max_grad_norm)
+        self._n_updates += math.isfinite(norm)
+        numbers = {"learning_rate": rate, "grad_norm": norm, "n_updates": self._n_updates}
+        for name, value in numbers.items():
+            self.logger.record(f"train/{name}", float(value))
+        return math.isfinite(norm)
+
     def _losses(
         self, config: KLPPOConfig, batch: Rollout, advantages: Tensor, old: Tensor, log_ratio: Tensor
     ) -> Iterator[Tensor]:
-        """Yield the losses of micro-batches, minus the mean surrogate of Eq. S1 and the replayed log-likelihood.
+        """Yield the losses of micro-batches, minus the mean surrogate of Eq. S1.
 
         Args:
             config: the settings.
@@ -194,7 +270,8 @@ class KLPPO(CrystalAlgorithm):
             log_ratio: of the same shape, filled with ln p / p_old.
         """
         assert self.adapter is not None
-        distribution, reference = self.adapter.distribution, self._tensor(batch.reference_log_prob)
+        distribution = self.adapter.distribution(config.temperature)
+        reference = self._tensor(batch.reference_log_prob["total"])
         for part in micro_batches(batch.crystals.n_sites(), self._max_tokens(config)):
             at = torch.from_numpy(part).to(self.device)
             if config.ratio == "token":
@@ -209,11 +286,6 @@ class KLPPO(CrystalAlgorithm):
             else:
                 gain = surrogate(now - old[at], advantages[at], config.clip_range)
             yield -gain.sum() / len(batch)
-        if config.replay_coef:
-            best = self.top_k.sample(max(1, config.batch_size // 10), self.rng)
-            for part in micro_batches(best.n_sites(), self._max_tokens(config)):
-                total = score(self.model, best[part], distribution, _likelihood(config)).total
-                yield -config.replay_coef * total.sum() / len(best)
 
     def _record_update(self, config: KLPPOConfig, advantages: Tensor, log_ratio: Tensor) -> None:
         """Log numbers of the last step, all before it."""
@@ -244,9 +316,17 @@ class KLPPO(CrystalAlgorithm):
         assert self.adapter is not None
         rows = np.zeros((len(crystals), N_DECISIONS))
         for part in micro_batches(crystals.n_sites(), self._max_tokens(config)):
-            decisions = score_decisions(self.model, crystals[part], self.adapter.distribution)
+            decisions = score_decisions(self.model, crystals[part], self.adapter.distribution(config.temperature))
             rows[part] = decisions.flattened().double().cpu()
         return rows
+
+
+def _clipped(config: KLPPOConfig, rewards: NDArray[np.float64]) -> NDArray[np.float64]:
+    return rewards if config.reward_range is None else np.clip(rewards, *config.reward_range)
+
+
+def _arrays(log_prob: LogProb) -> dict[str, NDArray[np.float64]]:
+    return {name: value.double().cpu().numpy() for name, value in log_prob._asdict().items()}
 
 
 def _likelihood(config: KLPPOConfig) -> Likelihood:

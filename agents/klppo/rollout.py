@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.klppo.losses import k3
+from agents.training.replay_buffer import PARTS, Transitions
 from crystal_env.crystal import CrystalBatch
 from crystal_env.reward import RewardResult
 from crystal_env.symmetry.canonical import prototype, wyckoff_template
@@ -21,7 +22,7 @@ class Rollout:
         result: their scores by the environment's reward.
         rewards (B,): what is maximised: the total reward, clipped to its range.
         log_prob: name -> (B,) log-likelihoods by the policy that sampled them, ``total`` and by part, in nats.
-        reference_log_prob (B,): log-likelihood by the reference policy.
+        reference_log_prob: name -> (B,) log-likelihoods by the reference policy, likewise.
         decisions (B, 108): log-likelihood of every decision, where ratios are those of decisions.
         infos: infos for the callbacks of stable-baselines3.
         seconds: name -> time of sampling, reward and scoring.
@@ -32,7 +33,7 @@ class Rollout:
     result: RewardResult
     rewards: NDArray[np.float64]
     log_prob: dict[str, NDArray[np.float64]]
-    reference_log_prob: NDArray[np.float64]
+    reference_log_prob: dict[str, NDArray[np.float64]]
     decisions: NDArray[np.float64] | None = None
     infos: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -43,11 +44,11 @@ class Rollout:
 
     def kl_divergence(self) -> NDArray[np.float64]:
         """Return ln p / p_ref (B,), whose mean estimates the KL divergence from the reference policy."""
-        return self.log_prob["total"] - self.reference_log_prob
+        return self.log_prob["total"] - self.reference_log_prob["total"]
 
     def usable(self) -> NDArray[np.int64]:
         """Return the rows whose numbers are all finite: the others are left out of the update."""
-        numbers = np.stack([self.rewards, self.reference_log_prob, *self.log_prob.values()])
+        numbers = np.stack([self.rewards, *self.reference_log_prob.values(), *self.log_prob.values()])
         return np.flatnonzero(np.isfinite(numbers).all(0))
 
     def take(self, rows: NDArray[np.int64]) -> "Rollout":
@@ -57,9 +58,17 @@ class Rollout:
             self.result.take(rows),
             self.rewards[rows],
             {name: values[rows] for name, values in self.log_prob.items()},
-            self.reference_log_prob[rows],
+            {name: values[rows] for name, values in self.reference_log_prob.items()},
             None if self.decisions is None else self.decisions[rows],
         )
+
+    def transitions(self, iteration: int) -> Transitions:
+        """Return the crystals for the replay buffer, added in an iteration."""
+        by_policy, by_reference = (
+            np.column_stack([parts[name] for name in PARTS]) for parts in (self.log_prob, self.reference_log_prob)
+        )
+        iterations, are_sampled = np.full(len(self), iteration), np.ones(len(self), bool)
+        return Transitions(self.crystals, self.rewards, self.result, by_policy, by_reference, iterations, are_sampled)
 
     def statistics(self) -> dict[str, float]:
         """Return what is logged: rewards and their terms, KL divergence, entropies, variety."""
@@ -73,6 +82,10 @@ class Rollout:
                 "rollout/kl": float(kl.mean()),
                 "rollout/kl_k3": float(k3(kl).mean()),
                 **{f"entropy/{name}": float(-values.mean()) for name, values in usable.log_prob.items()},
+                **{
+                    f"kl/{name}": float((usable.log_prob[name] - usable.reference_log_prob[name]).mean())
+                    for name in PARTS
+                },
             }
         logged |= {f"terms/{name}": float(values.mean()) for name, values in self.result.terms.items()}
         if scored.any():

@@ -69,6 +69,7 @@ def _agent(config: TrainConfig, folder: RunFolder) -> KLPPO:
         agent = KLPPO("CrystalFormerPolicy", env, **config.agent_options())
         folder.write_settings(settings, parameters=agent.model.n_parameters)
     agent.run_settings = settings
+    agent.model.temperature = config.sampling
     return agent
 
 
@@ -80,7 +81,7 @@ def _save(agent: KLPPO, folder: RunFolder) -> None:
 def _write_samples(config: TrainConfig, agent: KLPPO) -> None:
     """Sample crystals of the trained model, score them and write them to files."""
     assert agent.adapter is not None
-    options: dict[str, Any] = {"bins": config.bins, **config.constraints}
+    options: dict[str, Any] = {"bins": config.bins, "temperature": config.sampling, **config.constraints}
     rng = np.random.default_rng([config.seed, _SAMPLES])
     crystals = agent.model.sample(config.space_group, config.samples, seed=rng, **options)
     with torch.inference_mode():

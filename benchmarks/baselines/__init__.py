@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from benchmarks.baselines.best_of_n import BestOfN
     from benchmarks.baselines.element_substitution import ElementSubstitution
     from benchmarks.baselines.genetic_algorithm import GeneticAlgorithm
-    from benchmarks.baselines.klppo import KLPPOBest, KLPPOPaper, LeaveOneOutREINFORCE, TokenPPO
+    from benchmarks.baselines.klppo import (
+        ExpertIteration,
+        KLPPOBalance,
+        KLPPOBest,
+        KLPPOPaper,
+        KLPPOPositives,
+        LeaveOneOutREINFORCE,
+        TokenPPO,
+    )
     from benchmarks.baselines.marginal_sampler import MarginalSampler
     from benchmarks.baselines.maskable_ppo_crystalformer import MaskablePPOCrystalFormer
     from benchmarks.baselines.maskable_ppo_mlp import MaskablePPOMLP
@@ -27,9 +35,12 @@ __all__ = [
     "BaseModelRelaxed",
     "BestOfN",
     "ElementSubstitution",
+    "ExpertIteration",
     "GeneticAlgorithm",
+    "KLPPOBalance",
     "KLPPOBest",
     "KLPPOPaper",
+    "KLPPOPositives",
     "LeaveOneOutREINFORCE",
     "MarginalSampler",
     "MaskablePPOCrystalFormer",
@@ -46,8 +57,11 @@ _MODULES = {
     "BestOfN": "best_of_n",
     "ElementSubstitution": "element_substitution",
     "GeneticAlgorithm": "genetic_algorithm",
+    "ExpertIteration": "klppo",
+    "KLPPOBalance": "klppo",
     "KLPPOBest": "klppo",
     "KLPPOPaper": "klppo",
+    "KLPPOPositives": "klppo",
     "LeaveOneOutREINFORCE": "klppo",
     "MarginalSampler": "marginal_sampler",
     "MaskablePPOCrystalFormer": "maskable_ppo_crystalformer",

@@ -1,12 +1,18 @@
-"""KLPPO with its presets, and variants with one setting changed: fine-tuning of the base model, held close to it."""
+"""KLPPO with its presets, and variants with some settings changed: fine-tuning of the base model."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agents.klppo.config import KLPPOConfig, Preset
+from agents.crystalformer.temperature import Temperature
+from agents.klppo.config import SHARP, KLPPOConfig, Preset
 from benchmarks.baselines.search import iteration_size, range_width
+from benchmarks.baselines.shaped_reward import shaped_reward
 from benchmarks.harness.model_agent import ModelSampler
 from benchmarks.harness.session import Session
+from crystal_env.reward import Reward
+
+if TYPE_CHECKING:
+    from agents import KLPPO
 
 _MAX_REPEATS = 10  # times the iterations of the budget: an agent that samples the same few crystals spends no calls
 
@@ -25,7 +31,7 @@ class KLPPOPaper:
         settings: Settings of `agents.KLPPO` that differ from the preset; its ``batch_size`` is the largest one.
         tau: KL coefficient as a fraction of the width of the task's reward range.
         iterations: Minimum number of iterations that the budget is split into.
-        margin: Rewards are clipped to the task's range and this fraction of its width on both sides; None: not at all.
+        temperature: Temperatures at which the trained model is sampled: see `agents.CrystalFormer.sample`.
         device: Device such as ``"cuda"``; ``"auto"`` takes a GPU if there is one.
     """
 
@@ -34,69 +40,147 @@ class KLPPOPaper:
     settings: dict[str, Any] = field(default_factory=dict)
     tau: float = 1 / 12
     iterations: int = 20
-    margin: float | None = None
+    temperature: Temperature = 1.0
     device: str = "auto"
 
     def train(self, session: Session) -> ModelSampler:
         """Spend the budget and return the trained sampler."""
-        from stable_baselines3.common.callbacks import CallbackList, ConvertCallback
-
-        from agents import KLPPO
+        from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
         task, oracle, config = session.task, session.oracle, self.config(session)
-        agent = KLPPO(
+        agent: Any = self.algorithm()(
             "CrystalFormerPolicy",
-            session.make_vec(1, action_mode="continuous"),
+            session.make_vec(1, shaped=self.reward(session), action_mode="continuous"),
             policy_kwargs={"model": self.model},
             seed=session.seed,
             device=self.device,
             **vars(config),
         )
 
-        def show(*_: Any) -> bool:
-            session.progress(f"iteration {agent.iteration + 1}")
-            return True
+        class Pace(BaseCallback):
+            def _on_rollout_start(self) -> None:
+                session.progress(f"iteration {agent.iteration + 1}")
+                agent.batch_size = max(1, min(config.batch_size, oracle.left))  # nothing is asked beyond the budget
+
+            def _on_step(self) -> bool:
+                return True
 
         agent.learn(
             n_iterations=_MAX_REPEATS * (task.budget // config.batch_size + 1),
-            callback=CallbackList([session.callback(), ConvertCallback(show)]),
+            callback=CallbackList([session.callback(), Pace()]),
             log_interval=0,
             progress=lambda: oracle.calls / task.budget,
         )
-        return ModelSampler(agent.model, task)
+        if agent.is_pending:  # the crystals that have spent the budget
+            agent.train()
+        return ModelSampler(agent.model, task, temperature=self.temperature)
 
     def config(self, session: Session) -> KLPPOConfig:
         """Return the settings of `agents.KLPPO` in the units of a session's task."""
-        task, width = session.task, range_width(session.task)
+        task = session.task
         config = KLPPOConfig.from_preset(self.preset, **self.settings)
-        bounds = None
-        if self.margin is not None:
-            bounds = task.range[0] - self.margin * width, task.range[1] + self.margin * width
-        size = iteration_size(task, config.batch_size, self.iterations)
-        return replace(config, tau=self.tau * width, batch_size=size, reward_range=bounds)
+        return replace(
+            config,
+            tau=self.tau * range_width(task),
+            batch_size=iteration_size(task, config.batch_size, self.iterations),
+        )
+
+    def reward(self, session: Session) -> Reward:
+        """Return what is maximised."""
+        return session.oracle
+
+    def algorithm(self) -> "type[KLPPO]":
+        """Return the class of the agent."""
+        from agents import KLPPO
+
+        return KLPPO
 
 
 @dataclass(frozen=True)
 class KLPPOBest(KLPPOPaper):
-    """`KLPPOPaper` with the preset ``best``, that of ``benchmarks/results/stability/runs/best-*.json``.
+    """`KLPPOPaper` with the preset ``best``: it learns from everything that it has paid for.
 
-    Rewards are clipped to [-2, 1.2] eV/atom for stability.
+    It maximises `shaped_reward`, between 0 and 1, in whose units tau is. The first tenth of the budget, at most the
+    preset's ``learning_starts``, is spent on samples of the base model.
     """
 
     preset: Preset = "best"
+    tau: float = 0.01
     iterations: int = 40
-    margin: float | None = 5 / 6
+    temperature: Temperature = field(default_factory=lambda: dict(SHARP))
+
+    def config(self, session: Session) -> KLPPOConfig:
+        """Return the settings of `agents.KLPPO` for a session's budget."""
+        task = session.task
+        config = KLPPOConfig.from_preset(self.preset, **self.settings)
+        return replace(
+            config,
+            tau=self.tau,
+            batch_size=iteration_size(task, config.batch_size, self.iterations),
+            learning_starts=min(config.learning_starts, task.budget // 10),
+        )
+
+    def reward(self, session: Session) -> Reward:
+        """Return what is maximised."""
+        return shaped_reward(session)
 
 
 @dataclass(frozen=True)
-class LeaveOneOutREINFORCE(KLPPOBest):
-    """`KLPPOBest` with the leave-one-out baseline: the mean reward of the rest of the batch (RLOO, arXiv:2402.14740).
+class KLPPOBalance(KLPPOBest):
+    """`KLPPOBest` with the loss ``balance``: trajectory balance against the replay buffer (TBA, arXiv:2503.18929)."""
 
-    With one step a batch the ratio is 1 and nothing is clipped, so this is REINFORCE with the KL divergence from the
-    base model in the reward.
+    settings: dict[str, Any] = field(default_factory=lambda: {"loss": "balance"})
+    tau: float = 0.25
+
+
+@dataclass(frozen=True)
+class KLPPOPositives(KLPPOBest):
+    """`KLPPOBest` without negative advantages: only crystals better than their space group are learned from."""
+
+    settings: dict[str, Any] = field(default_factory=lambda: {"negatives": 0.0})
+
+
+@dataclass(frozen=True)
+class ExpertIteration(KLPPOBest):
+    """Imitation at equal terms: the likelihood of all crystals so far, weighted by their rewards, is maximised.
+
+    Samples, reward, replay buffer, minibatches, steps and the likelihood of coordinates and lattice are those of
+    `KLPPOBest`; the weight of letters and elements is the reward, always positive, in place of the advantage, and no KL
+    divergence is subtracted.
     """
 
-    settings: dict[str, Any] = field(default_factory=lambda: {"baseline": "leave_one_out"})
+    tau: float = 0.0
+
+    def algorithm(self) -> "type[KLPPO]":
+        """Return the class of the agent."""
+        from agents import KLPPO
+        from agents.klppo.replay import ReplayLosses
+
+        class RewardWeightedLikelihood(ReplayLosses):
+            def gain(self, log_prob: Any, old: Any, returns: Any, rewards: Any) -> Any:
+                return rewards * log_prob
+
+        class Imitation(KLPPO):
+            replay_losses = RewardWeightedLikelihood
+
+        return Imitation
+
+
+@dataclass(frozen=True)
+class LeaveOneOutREINFORCE(KLPPOPaper):
+    """`KLPPOPaper` with one step a batch and the leave-one-out baseline: the mean reward of the rest of the batch.
+
+    The ratio is then 1 and nothing is clipped, so this is REINFORCE with the KL divergence from the base model in the
+    reward (RLOO, arXiv:2402.14740).
+    """
+
+    settings: dict[str, Any] = field(
+        default_factory=lambda: {
+            "baseline": "leave_one_out", "batch_size": 500, "n_epochs": 1, "learning_rate": 4e-4, "warmup": 5,
+            "schedule": "linear", "log_ratio_weights": {"lattice": 0.0},
+        }
+    )  # fmt: skip
+    iterations: int = 40
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from benchmarks.tasks import Oracle, Task, env_kwargs
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
-from crystal_env.reward import RewardResult
+from crystal_env.reward import Reward, RewardResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,14 +64,21 @@ class Session:
         """
         return gym.make("CrystalGen-v0", reward=self.oracle, **self._checked(kwargs))
 
-    def make_vec(self, num_envs: int = 64, **kwargs: Any) -> VectorEnv:
+    def make_vec(self, num_envs: int = 64, shaped: Reward | None = None, **kwargs: Any) -> VectorEnv:
         """Return the task's environment in ``num_envs`` copies, natively batched, with autoreset mode SAME_STEP.
+
+        Args:
+            num_envs: number of copies.
+            shaped: the reward to learn from in place of the oracle's, which must get all its answers from ``oracle``.
+            kwargs: such as ``bins=48``.
 
         Raises:
             ValueError: if the arguments would change the task.
         """
         kwargs = {"autoreset_mode": AutoresetMode.SAME_STEP, **self._checked(kwargs)}
-        return gym.make_vec("CrystalGen-v0", num_envs=num_envs, reward=self.oracle, **kwargs)
+        if shaped is not None:
+            kwargs["invalid_reward"] = None
+        return gym.make_vec("CrystalGen-v0", num_envs=num_envs, reward=shaped or self.oracle, **kwargs)
 
     def score(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Return the oracle's rewards of crystals (B,)."""

@@ -18,8 +18,12 @@ from agents import KLPPO, CrystalVecEnv
 from agents.klppo.config import PRESETS
 from agents.klppo.env_adapter import n_decisions
 
+REPLAY = {"loss": "topr", "temperature": {"letters": 0.8, "lattice": 0.5}, "draw": "recent", "augmentation": 0.5}
 
-@pytest.mark.parametrize("options", [{}, {"ratio": "token", "replay_coef": 0.1}, {"baseline": "ema"}])
+
+@pytest.mark.parametrize(
+    "options", [{}, {"ratio": "token"}, {"baseline": "ema"}, REPLAY, {**REPLAY, "loss": "balance", "buffer_size": 100}]
+)
 def test_a_loaded_agent_resumes_as_if_never_stopped(tmp_path, options):
     options["policy_kwargs"] = {"model": base_model().float()}
     straight, stopped = agent(**options), agent(**options)
@@ -33,7 +37,11 @@ def test_a_loaded_agent_resumes_as_if_never_stopped(tmp_path, options):
     assert loaded.average == straight.average
     assert (loaded.iteration, loaded.num_timesteps) == (4, straight.num_timesteps)
     assert loaded.rng.bit_generator.state == straight.rng.bit_generator.state
-    np.testing.assert_array_equal(loaded.top_k.rewards, straight.top_k.rewards)
+    assert len(loaded.buffer) == len(straight.buffer) == min(loaded.buffer_size, 0 if loaded.loss == "ppo" else 256)
+    ours, theirs = loaded.buffer.state_dict(), straight.buffer.state_dict()
+    assert ours.pop("failures") == theirs.pop("failures")
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    np.testing.assert_array_equal(loaded.offsets, straight.offsets)
 
 
 class Remembering:
@@ -163,18 +171,22 @@ OTHERS = {
 
 def full(tmp_path=None):
     """Return an agent with a pending batch, an average and a buffer; saved, if there is a folder."""
-    one = agent(environment(reward=Remembering()), replay_coef=0.1, policy_kwargs={"model": base_model().float()})
+    one = agent(environment(reward=Remembering()), policy_kwargs={"model": base_model().float()})
+    learn(one, 1)
+    one.train()
+    assert one.average is not None
+    one.loss = "topr"
     learn(one, 2)
     assert one._pending is not None
-    assert one.average is not None
-    assert len(one.top_k.rewards)
+    assert len(one.buffer)
+    assert one.offsets.any()
     if tmp_path is not None:
         one.save(tmp_path / "agent.zip")
     return one
 
 
 def is_dropped(one, kept):
-    return (one._pending is None, one.average is None, len(one.top_k.rewards) == 0) == (not kept,) * 3
+    return (one._pending is None, one.average is None, not len(one.buffer), not one.offsets.any()) == (not kept,) * 4
 
 
 @pytest.mark.parametrize("change", OTHERS)
@@ -234,10 +246,10 @@ def test_arguments_of_load_are_checked_like_those_of_new_agents(tmp_path, option
 
 
 def test_settings_given_to_load_win(tmp_path):
-    agent(replay_coef=0.1, replay_size=50).save(tmp_path / "agent.zip")
-    loaded = KLPPO.load(tmp_path / "agent.zip", env=environment(), tau=0.7, replay_size=3, batch_size=16)
+    agent(buffer_size=50).save(tmp_path / "agent.zip")
+    loaded = KLPPO.load(tmp_path / "agent.zip", env=environment(), tau=0.7, loss="topr", buffer_size=3, batch_size=16)
     learn(loaded, 1)
-    assert (loaded.tau, len(loaded.top_k.rewards), len(sampled(loaded))) == (0.7, 3, 16)
+    assert (loaded.tau, len(loaded.buffer), len(sampled(loaded))) == (0.7, 3, 16)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +302,7 @@ def rates(one, **length):
 
 
 def test_a_schedule_runs_over_iterations():
-    options = {"learning_rate": 1e-3, "warmup": 2, "schedule": "linear", "batch_size": 4}
+    options = {"learning_rate": 1e-3, "warmup": 2, "schedule": "linear", "batch_size": 4, "n_epochs": 1}
     assert rates(agent(**options), n_iterations=4) == pytest.approx([0.5e-3, 0.75e-3, 0.5e-3, 0.25e-3])
     own = agent(learning_rate=lambda remaining: 1e-3 * remaining**2, batch_size=4)
     assert rates(own, n_iterations=4) == pytest.approx([1e-3, 0.75**2 * 1e-3, 0.25e-3, 0.0625e-3])

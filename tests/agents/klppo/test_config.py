@@ -25,8 +25,19 @@ WRONG = {
     "baseline": ["x", None, {}],
     "ema_decay": [1, -0.1, np.nan, True, None],
     "reward_range": [(0,), (0, 1, 2), (1, 0), (0, 0), (0, np.nan), (0, np.inf), (False, 1), "01", 1, {"a": 1}],
-    "replay_coef": [-1, np.nan, np.inf, True, None],
-    "replay_size": [0, -1, 1.5, True, None],
+    "temperature": [-1, np.nan, "1", None, 0, {"lattice": 0}, {"letters": -1}, {"letter": 1}, [1]],
+    "loss": ["reinforce", None, ["ppo"]],
+    "learning_starts": [-1, 1.5, True, None],
+    "buffer_size": [0, -1, 1.5, True, None],
+    "draw": ["best", None],
+    "recency": [0, 1.1, np.nan, True, None],
+    "replay_ratio": [-1, np.nan, True, None],
+    "minibatch_size": [0, 1.5, True, None],
+    "negatives": [-1, np.nan, True, None],
+    "likelihood_coef": [-1, np.nan, np.inf, True, None],
+    "augmentation": [-0.1, 1.1, np.nan, True, None],
+    "oversampling": [0.9, np.nan, True, None],
+    "filters": ["distance", ("distances",), None, 1],
     "paper_update": [1, "yes", None],
     "max_tokens": [0, -1, 1.5, True, np.nan],
     "sample_batch_size": [0, -1, 1.5, True],
@@ -39,9 +50,9 @@ def test_every_setting_has_its_wrong_values():
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
 def test_a_wrong_value_is_refused_with_its_own_name(name, value):
-    with pytest.raises(ValueError, match=rf"^{name} must"):
+    with pytest.raises(ValueError, match=rf"^{name} (of \w+ )?must"):
         KLPPOConfig(**{name: value})
-    with pytest.raises(ValueError, match=rf"^{name} must"):
+    with pytest.raises(ValueError, match=rf"^{name} (of \w+ )?must"):
         TrainConfig(run=Path("run"), **{name: value})
 
 
@@ -55,10 +66,32 @@ def test_a_wrong_setting_of_a_run_is_refused_by_name(name, value):
         TrainConfig(run=Path("run"), **{name: value})
 
 
-@pytest.mark.parametrize("options", [{"ratio": "token"}, {"log_ratio_weights": {"lattice": 0}}])
-def test_the_published_update_takes_no_other_ratio(options):
-    with pytest.raises(ValueError, match=r"^paper_update takes ratio 'sequence' and no log_ratio_weights"):
+@pytest.mark.parametrize(
+    "options", [{"ratio": "token"}, {"log_ratio_weights": {"lattice": 0}}, {"loss": "topr"}, {"temperature": 0.5}]
+)
+def test_the_published_update_takes_nothing_else(options):
+    with pytest.raises(ValueError, match=r"^paper_update takes loss 'ppo', ratio 'sequence', temperature 1 and no"):
         KLPPOConfig(paper_update=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"loss": "topr", "ratio": "token"}, "ratio must be 'sequence' with loss 'topr'"),
+        ({"oversampling": 2.0}, "oversampling and learning_starts need a replay buffer"),
+        ({"learning_starts": 10}, "oversampling and learning_starts need a replay buffer"),
+        ({"loss": "balance", "tau": 0}, "tau must be above 0 with loss 'balance'"),
+    ],
+)
+def test_what_a_loss_cannot_do_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        KLPPOConfig(**options)
+
+
+def test_only_letters_and_elements_have_a_policy_gradient_from_the_buffer():
+    assert set(KLPPOConfig().weights().values()) == {1}
+    assert KLPPOConfig(loss="topr").weights() == {"letters": 1, "elements": 1, "coordinates": 0, "lattice": 0}
+    assert KLPPOConfig(loss="topr", log_ratio_weights={"coordinates": 0.5}).weights()["coordinates"] == 0.5
 
 
 def test_numbers_of_numpy_are_numbers():
@@ -69,21 +102,17 @@ def test_numbers_of_numpy_are_numbers():
 def test_presets_are_defaults_that_arguments_win_over():
     assert KLPPOConfig.from_preset("paper") == KLPPOConfig()
     best = KLPPOConfig.from_preset("best")
-    assert (best.batch_size, best.n_epochs, best.learning_rate, best.warmup) == (500, 1, 4e-4, 5)
-    assert (best.schedule, best.baseline) == ("linear", "group")
-    assert best.weights() == {"letters": 1, "elements": 1, "coordinates": 1, "lattice": 0}
+    assert (best.loss, best.batch_size, best.learning_starts, best.learning_rate) == ("topr", 500, 2000, 3e-4)
+    assert (best.schedule, best.draw, best.temperature) == ("linear", "recent", {"coordinates": 0.1, "lattice": 0.1})
     assert KLPPOConfig.from_preset("best", n_epochs=3, tau=0.2) == replace(best, n_epochs=3, tau=0.2)
     assert set(PRESETS["best"]) <= set(SETTINGS)
 
 
-def test_presets_add_bounds_of_energies_for_energies_alone():
-    energy = TrainConfig.from_preset("best", run=Path("run"))
-    assert (energy.reward_range, energy.reward_kwargs) == ((-2.0, 1.0), {"max_depth": 0.2})
-    density = TrainConfig.from_preset("best", run=Path("run"), reward="rewards:Density")
-    assert (density.reward_range, density.reward_kwargs) == (None, {})
-    own = TrainConfig.from_preset("best", run=Path("run"), reward_kwargs={"hull": "mine.npz"})
-    assert own.reward_kwargs == {"hull": "mine.npz"}
+def test_presets_choose_the_reward_unless_one_is_given():
+    assert TrainConfig.from_preset("best", run=Path("run")).reward == "rewards:SUN"
+    assert TrainConfig.from_preset("best", run=Path("run"), reward="rewards:Density").reward == "rewards:Density"
     assert TrainConfig.from_preset("paper", run=Path("run")) == TrainConfig(run=Path("run"))
+    assert TrainConfig(run=Path("run")).reward == "rewards:EnergyAboveHull"
 
 
 def test_unknown_names_are_refused():
@@ -108,6 +137,8 @@ def test_settings_are_documented_once_and_in_the_docs():
     for config in (KLPPOConfig, TrainConfig):
         own = [f.name for f in fields(config) if f.name in config.__annotations__]
         lines = [line.strip() for line in config.__doc__.splitlines()]
-        for name in set(own) - ({"learning_rate", "log_ratio_weights"} if config is TrainConfig else set()):
+        for name in set(own) - (
+            {"learning_rate", "log_ratio_weights", "temperature"} if config is TrainConfig else set()
+        ):
             assert sum(line.startswith(f"{name}: ") for line in lines) == 1, name
     assert [name for name in SETTINGS if f"`{name}" not in page] == []

@@ -27,7 +27,7 @@ def rollout():
     terms = {"e": np.array([0.0, 0.1, 1.0, 2.0, 10.0]), "success": np.array([1.0, 1.0, 0.0, 0.0, 0.0])}
     parts = dict.fromkeys(("letters", "elements", "coordinates", "lattice"), np.full(5, -0.5))
     log_prob = {"total": np.full(5, -2.0), **parts}
-    base = np.array([-2.0, -3.0, -2.5, -2.0, -2.0])
+    base = {"total": np.array([-2.0, -3.0, -2.5, -2.0, -2.0]), **parts}
     return Rollout(CRYSTALS, RewardResult(rewards, terms, failures), rewards, log_prob, base)
 
 

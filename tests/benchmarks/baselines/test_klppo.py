@@ -1,11 +1,22 @@
 """KLPPO in units of the task."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 import benchmarks.baselines as baselines
+from agents import CrystalFormer
+from agents.klppo.replay import ReplayLosses
 from benchmarks.baselines.search import iteration_size
+from benchmarks.baselines.shaped_reward import shaped_reward
 from benchmarks.harness.session import Session
 from benchmarks.tasks import find_task
+
+
+@pytest.fixture(scope="module")
+def crystals():
+    return CrystalFormer.from_pretrained("mp20").sample("mp20", 6, seed=3)
 
 
 def test_settings_come_in_units_of_the_task():
@@ -14,16 +25,56 @@ def test_settings_come_in_units_of_the_task():
     assert paper.tau == pytest.approx(0.1)  # arXiv:2504.02367, Table S1
     assert (paper.batch_size, paper.n_epochs, paper.learning_rate) == (1000, 3, 1e-4)
     assert (paper.clip_range, paper.ratio, paper.baseline, paper.reward_range) == (0.2, "sequence", "ema", None)
-    best = baselines.KLPPOBest().config(session)
-    assert best.reward_range == pytest.approx((-2.0, 1.2))
-    assert (best.batch_size, best.n_epochs, best.learning_rate, best.warmup) == (500, 1, 4e-4, 5)
-    assert (best.schedule, best.baseline, best.log_ratio_weights) == ("linear", "group", {"lattice": 0.0})
     assert iteration_size(session.task, 1000, 40) == 500
 
 
-def test_variants_change_one_setting():
+def test_the_best_setting_follows_the_budget():
+    best = baselines.KLPPOBest().config(Session(find_task("stability")))
+    assert (best.loss, best.tau, best.batch_size, best.learning_starts) == ("topr", 0.01, 500, 2000)
+    assert (best.temperature, best.draw) == ({"coordinates": 0.1, "lattice": 0.1}, "recent")
+    short = baselines.KLPPOBest().config(Session(replace(find_task("stability"), budget=2000)))
+    assert (short.batch_size, short.learning_starts) == (50, 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "changed"),
+    [("TokenPPO", "KLPPOPaper", ["ratio"]), ("KLPPOBalance", "KLPPOBest", ["tau", "loss"]),
+     ("KLPPOPositives", "KLPPOBest", ["negatives"]), ("ExpertIteration", "KLPPOBest", ["tau"])],
+)  # fmt: skip
+def test_variants_change_no_other_setting(name, base, changed):
     session = Session(find_task("stability"))
-    pairs = {"LeaveOneOutREINFORCE": "KLPPOBest", "TokenPPO": "KLPPOPaper"}
-    for name, base in pairs.items():
-        ours, theirs = (vars(getattr(baselines, which)().config(session)) for which in (name, base))
-        assert [key for key in ours if ours[key] != theirs[key]] == [{"TokenPPO": "ratio"}.get(name, "baseline")]
+    ours, theirs = (vars(getattr(baselines, which)().config(session)) for which in (name, base))
+    assert [key for key in ours if ours[key] != theirs[key]] == changed
+
+
+def test_what_is_learned_from_is_between_0_and_1_and_asks_the_oracle(crystals):
+    for name in ("stability", "density"):
+        session = Session(find_task(name))
+        result = shaped_reward(session)(crystals)
+        assert session.oracle.calls == len(crystals)
+        assert ((result.total >= 0) & (result.total <= 1)).all()
+        assert result.scored.all()
+        again = shaped_reward(session)(crystals)  # a new reward has seen nothing yet
+        assert again.total.tolist() == result.total.tolist()
+        assert session.oracle.calls == len(crystals)
+
+
+def test_a_budget_is_spent_exactly_and_its_last_crystals_are_learned_from(monkeypatch):
+    session = Session(replace(find_task("density"), budget=60))
+    seen = []
+    monkeypatch.setattr(ReplayLosses, "__init__", spied(ReplayLosses.__init__, seen))
+    agent = baselines.KLPPOBest(iterations=4, settings={"batch_size": 25, "learning_starts": 0})
+    sampler = agent.train(session)
+    assert session.oracle.calls == session.oracle.queried == 60
+    assert seen == [15, 30, 45, 60]
+    assert len(sampler.sample(np.array([225, 1]), 0)) == 2
+
+
+def spied(function, seen):
+    """Note how full the buffer is with every update."""
+
+    def call(self, *args):
+        seen.append(len(args[4]))
+        return function(self, *args)
+
+    return call
