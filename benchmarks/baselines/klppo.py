@@ -102,12 +102,17 @@ class KLPPOBest(KLPPOPaper):
 
     It maximises `shaped_reward`, between 0 and 1, in whose units tau is. The first tenth of the budget, at most the
     preset's ``learning_starts``, is spent on samples of the base model.
+
+    Attributes:
+        sun: Arguments of `rewards.SUN` that differ from its defaults, for stability: ``{"known": 1, "repeated": 1}``
+            leaves novelty and uniqueness out.
     """
 
     preset: Preset = "best"
     tau: float = 0.01
     iterations: int = 40
     temperature: Temperature = field(default_factory=lambda: dict(SHARP))
+    sun: dict[str, float] = field(default_factory=dict)
 
     def config(self, session: Session) -> KLPPOConfig:
         """Return the settings of `agents.KLPPO` for a session's budget."""
@@ -122,7 +127,7 @@ class KLPPOBest(KLPPOPaper):
 
     def reward(self, session: Session) -> Reward:
         """Return what is maximised."""
-        return shaped_reward(session)
+        return shaped_reward(session, **self.sun)
 
 
 @dataclass(frozen=True)
