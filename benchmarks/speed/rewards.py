@@ -1,10 +1,10 @@
 """Crystals per second of each potential, compared with its ASE calculator one by one.
 
 Run ``python -m benchmarks.speed.rewards`` on a quiet machine. Crystals are MP-20's (``mp20_val.csv.gz`` in
-``$CRYSTALGEN_DATA``), in primitive cells. CHGNet comes with its weights; Orb has its real architecture with random
-weights, M3GNet its published weights if ``$CRYSTALGEN_MODELS`` holds ``M3GNet-MP-2021.2.8-PES``, else random ones: the
-time does not depend on them. The fraction outside the model is the wall time without the library's calls
-of its network, on one thread. Afterwards come the hull and the corrections, from ``benchmarks.speed.hull``.
+``$CRYSTALGEN_DATA``), in primitive cells. CHGNet and SevenNet come with their weights; Orb has its real architecture
+with random weights, M3GNet its published weights if ``$CRYSTALGEN_MODELS`` holds ``M3GNet-MP-2021.2.8-PES``, else
+random ones: the time does not depend on them. The fraction outside the model is the wall time without the library's
+calls of its network, on one thread. Afterwards come the hull and the corrections, from ``benchmarks.speed.hull``.
 """
 
 import os
@@ -27,6 +27,7 @@ from rewards.potentials import ForceField
 from rewards.potentials.chgnet import CHGNetPotential
 from rewards.potentials.matgl import MatglPotential, load_model
 from rewards.potentials.orb import OrbPotential, load_orb
+from rewards.potentials.sevennet import MODELS, SevenNetPotential, load_sevennet
 from rewards.relaxation.relax import Relaxation
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ def _cases(folder: Path) -> Iterator[_Case]:
 
     yield _Case(CHGNetPotential(), lambda: [_load_model("cpu")], chgnet)
     yield _matgl(folder)
+    yield from map(_sevennet, MODELS)
     config = SystemConfig(radius=6.0, max_num_neighbors=20)
     for name in ("orb-v2", "orb-v3-conservative-20-mpa"):
         architecture = "orb_v2_architecture" if name == "orb-v2" else "orb_v3_conservative_architecture"
@@ -173,6 +175,15 @@ def _cases(folder: Path) -> Iterator[_Case]:
             return ORBCalculator(loaded(), device="cpu")
 
         yield _Case(potential, parts, calculator)
+
+
+def _sevennet(name: str) -> _Case:
+    from sevenn.calculator import SevenNetCalculator
+
+    def calculator() -> Any:
+        return SevenNetCalculator(name, device="cpu")
+
+    return _Case(SevenNetPotential(name), lambda: list(load_sevennet(name, "cpu").children()), calculator)
 
 
 def _matgl(folder: Path) -> _Case:

@@ -7,7 +7,8 @@ hull are those above a hull of DFT energies, built from the Materials Project's 
 energy per atom; ``NAME@HULL`` evaluates a potential on another hull, such as ``chgnet@mp20-chgnet``, CHGNet with the
 shipped hull of its own energies.
 
-Times are those of one thread. Energies are kept in the folder ``--out``, from which the same command resumes.
+Times are processor times of one thread. Energies are kept in the folder ``--out``, from which the same command
+resumes.
 """
 
 import time
@@ -135,7 +136,7 @@ def trust(reference: Reference, energies: NDArray[np.float64], hull: ConvexHull)
 def timed_energies(
     potential: Potential, atoms: "Sequence[Atoms]", path: Path | None = None
 ) -> tuple[NDArray[np.float64], float]:
-    """Return total energies (N,) in eV and the seconds that they took; finished ones are kept in a file."""
+    """Return total energies (N,) in eV and the processor time in s that they took; finished ones are kept in a file."""
     import torch
 
     total, seconds = np.zeros(0), 0.0
@@ -148,9 +149,9 @@ def timed_energies(
         if len(total) < len(atoms):
             potential.energies(atoms[:1])  # loads the model
         for start in range(len(total), len(atoms), _CHUNK):
-            begin = time.perf_counter()
+            begin = time.process_time()
             total = np.append(total, potential.energies(atoms[start : start + _CHUNK]).total)
-            seconds += time.perf_counter() - begin
+            seconds += time.process_time() - begin
             if path is not None:
                 atomic_write(path, partial(np.savez, allow_pickle=False, total=total, seconds=seconds))
     finally:

@@ -95,7 +95,10 @@ def load_sevennet(name: str, device: str) -> Any:
     """
     try:
         from sevenn.checkpoint import SevenNetCheckpoint
+        from sevenn.nn.convolution import IrrepsConvolution
         from sevenn.util import pretrained_name_to_path
+
+        from rewards.potentials.sevennet_convolution import Convolution
     except ImportError as error:
         raise MissingPackageError(
             f'the potential {name} needs sevenn: pip install "crystalgen[sevennet]" ({error})'
@@ -103,7 +106,11 @@ def load_sevennet(name: str, device: str) -> Any:
 
     path = pretrained_name_to_path(name)
     _check_weights(path)  # sevenn itself would run code that a file holds
-    return SevenNetCheckpoint(path).build_model().to(device).requires_grad_(False).eval()
+    model = SevenNetCheckpoint(path).build_model()
+    for place, module in list(model.named_children()):
+        if isinstance(module, IrrepsConvolution):
+            model.replace_module(place, Convolution(module))
+    return model.to(device).requires_grad_(False).eval()
 
 
 def _check_weights(path: str) -> None:
