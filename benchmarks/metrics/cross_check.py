@@ -60,7 +60,7 @@ def cross_check_summary(first: SampleMetrics, second: SampleMetrics) -> dict[str
     }
     return {
         "rates": rates,
-        "e_above_hull_mean": numbers["e_above_hull_mean"],
+        "e_above_hull_mean_unscored_10": numbers["e_above_hull_mean_unscored_10"],
         "e_above_hull_median": numbers["e_above_hull_median"],
         "e_above_hull_difference_median": float(np.median(np.abs(gap[both]))) if both.any() else None,
     }
