@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from crystal_env import geometry, text
 from crystal_env.checks import as_numbers, check_crystal
-from crystal_env.elements import SYMBOLS
+from crystal_env.elements import SYMBOLS, covalent_radii
 from crystal_env.encoding import Decisions, decisions
 from crystal_env.errors import InputError
 from crystal_env.symmetry import canonical, standardise
@@ -190,6 +190,13 @@ class CrystalBatch:
     def min_distance(self, cutoff: float = 3.0) -> NDArray[np.float64]:
         """Return the shortest interatomic distance (B,) in Å, periodic images included, at most ``cutoff``."""
         return geometry.min_distances(*self.arrays, cutoff)
+
+    def min_contact(self, cutoff: float = 1.0) -> NDArray[np.float64]:
+        """Return the shortest interatomic distance (B,) in units of the sum of the covalent radii, at most ``cutoff``.
+
+        Radii are those of Cordero et al., Dalton Trans. 2832 (2008).
+        """
+        return geometry.min_distances(*self.arrays, cutoff, covalent_radii())
 
     def expand(self, primitive: bool = False) -> geometry.AtomArrays:
         """Return all atoms of the conventional or the primitive cells, one crystal after the other."""

@@ -1,8 +1,10 @@
-"""Chemical symbols by atomic number, and the elements without a stable isotope."""
+"""Chemical symbols by atomic number, covalent radii, and the elements without a stable isotope."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crystal_env.errors import InputError
 
@@ -18,6 +20,14 @@ ATOMIC_NUMBER = {symbol: number for number, symbol in enumerate(SYMBOLS) if numb
 
 RADIOACTIVE = frozenset({43, 61, *range(84, 119)})
 """Atomic numbers without a stable isotope: Tc, Pm and everything from Po on (Bi counts as stable)."""
+
+
+@lru_cache(maxsize=1)
+def covalent_radii() -> NDArray[np.float64]:
+    """Return covalent radii (119,) in Å by atomic number (Cordero et al., Dalton Trans. 2832 (2008))."""
+    from ase import data
+
+    return np.asarray(data.covalent_radii, np.float64)[: len(SYMBOLS)]
 
 
 def atomic_number(element: str | int | np.integer) -> int:

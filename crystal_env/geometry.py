@@ -115,26 +115,32 @@ def min_distances(
     XYZ: NDArray[np.float64],
     L: NDArray[np.float64],
     cutoff: float,
+    radii: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Return the shortest interatomic distance (B,) in Å of every crystal, periodic images of an atom included.
 
     The search ends at ``cutoff`` (Å), the result for a crystal without a shorter distance. By symmetry only the
-    distances from one atom of every orbit are needed.
+    distances from one atom of every orbit are needed. With radii (119,) by atomic number, in Å, distances and cutoff
+    are in units of the sum of the two atoms' radii.
     """
+    radii = np.full(A.max(initial=0) + 1, 0.5) if radii is None else radii
     pairs = np.count_nonzero(W, axis=1) * multiplicities(G, W, primitive=True).sum(1)
     chunk = np.cumsum(pairs) // _PAIRS_PER_CHUNK
     parts = []
     for k in np.unique(chunk):
         rows = chunk == k
         atoms = expand(G[rows], W[rows], A[rows], XYZ[rows], L[rows], primitive=True)
-        parts.append(_min_distances(atoms, cutoff))
+        parts.append(_min_distances(atoms, cutoff, radii))
     return np.concatenate([np.zeros(0), *parts])
 
 
-def _min_distances(atoms: AtomArrays, cutoff: float) -> NDArray[np.float64]:
+def _min_distances(atoms: AtomArrays, cutoff: float, radii: NDArray[np.float64]) -> NDArray[np.float64]:
     site, atom, row = _site_atom_pairs(atoms)
+    unit = radii[atoms.numbers[site]] + radii[atoms.numbers[atom]]
     spacing = 1 / np.linalg.norm(np.linalg.inv(atoms.lattice), axis=1)  # (B, 3) between lattice planes
-    reach = np.floor(cutoff / spacing + 0.5).astype(np.int64)  # images that can lie within the cutoff
+    largest = np.zeros(len(atoms.counts))
+    np.maximum.at(largest, row, unit)
+    reach = np.floor(cutoff * largest[:, None] / spacing + 0.5).astype(np.int64)  # images within the cutoff
     difference = atoms.frac[site] - atoms.frac[atom]
     difference -= np.rint(difference)
     shortest = np.full(len(atoms.counts), float(cutoff))
@@ -146,7 +152,7 @@ def _min_distances(atoms: AtomArrays, cutoff: float) -> NDArray[np.float64]:
             vectors = np.einsum("psi,pij->psj", difference[part, None] + shifts, atoms.lattice[row[part]])
             squared = np.einsum("psj,psj->ps", vectors, vectors)
             squared[np.ix_(site[part] == atom[part], is_zero)] = np.inf  # an atom is no neighbour of itself
-            np.minimum.at(shortest, row[part], np.sqrt(squared.min(1)))
+            np.minimum.at(shortest, row[part], np.sqrt(squared.min(1)) / unit[part])
     return shortest
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from agents.crystalformer.config import GroupChoice
 from agents.crystalformer.temperature import Temperature, TemperatureChoice, Temperatures, check_temperature
 from agents.klppo.losses import Baseline, Loss
+from agents.klppo.selection import FILTERS
 from agents.training.replay_buffer import PARTS, Draw
 from agents.training.run_folder import RunFolder
 from crystal_env.arguments import choice, finite_number, integer
@@ -28,6 +29,8 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "batch_size": 500,
         "learning_starts": 2000,
         "draw": "recent",
+        "filters": ("contact", "repeat"),
+        "oversampling": 1.4,
         "learning_rate": 3e-4,
         "warmup": 10,
         "schedule": "linear",
@@ -52,8 +55,6 @@ _CHOICES = {
     "loss": get_args(Loss),
     "draw": get_args(Draw),
 }
-
-_FILTERS = ("distance", "repeat")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +97,10 @@ class KLPPOConfig:
             better than their space group, from the buffer.
         augmentation: Fraction of the drawn crystals of positive advantage that are put into a random equivalent setting
             (see `equivalents`).
-        oversampling: Crystals sampled for each one that is scored; those that the filters reject are not scored.
-        filters: What rejects a crystal before it is scored: "distance", atoms closer than 0.5 Å; "repeat", a group,
-            letters and elements that were scored before. Used where oversampling is above 1.
+        filters: What rejects a crystal before it is scored: "contact", a distance below 0.65 of the sum of the covalent
+            radii; "repeat", a group, letters and elements that were scored before. A rejected crystal costs no call and
+            enters the buffer with the lowest reward.
+        oversampling: Crystals sampled for each one that is scored, so that filters leave enough.
         paper_update: Update as the paper's published code does: the KL divergence inside the differentiated surrogate
             and out of the baseline, crystals scored by its likelihood. Only on the continuous environment.
         max_tokens: Maximum tokens per micro-batch, by default what suits the device.
@@ -133,7 +135,7 @@ class KLPPOConfig:
     likelihood_coef: float = 0.1
     augmentation: float = 0.0
     oversampling: float = 1.0
-    filters: tuple[str, ...] = _FILTERS
+    filters: tuple[str, ...] = ()
     paper_update: bool = False
     max_tokens: int | None = None
     sample_batch_size: int | None = None
@@ -158,8 +160,8 @@ class KLPPOConfig:
         finite_number("ema_decay", self.ema_decay, least=0, below=1)
         for name, allowed in _CHOICES.items():
             choice(name, getattr(self, name), allowed)
-        if not isinstance(self.filters, tuple | list) or not set(self.filters) <= set(_FILTERS):
-            raise InputError(f"filters must be some of {_FILTERS}, got {self.filters!r}")
+        if not isinstance(self.filters, tuple | list) or not set(self.filters) <= set(FILTERS):
+            raise InputError(f"filters must be some of {FILTERS}, got {self.filters!r}")
         if not Temperatures.of(self.temperature).have_densities:
             raise InputError(f"temperature must leave densities to coordinates and lattice, got {self.temperature!r}")
         if not isinstance(self.paper_update, bool):
@@ -177,8 +179,8 @@ class KLPPOConfig:
             )
         if self.loss != "ppo" and self.ratio != "sequence":
             raise InputError(f"ratio must be 'sequence' with loss {self.loss!r}, got {self.ratio!r}")
-        if self.loss == "ppo" and (self.oversampling > 1 or self.learning_starts):
-            raise InputError("oversampling and learning_starts need a replay buffer: loss 'topr' or 'balance'")
+        if self.loss == "ppo" and (self.filters or self.oversampling > 1 or self.learning_starts):
+            raise InputError("filters, oversampling and learning_starts need a replay buffer: loss 'topr' or 'balance'")
         if self.loss == "balance" and not self.tau:
             raise InputError("tau must be above 0 with loss 'balance', got 0")
 

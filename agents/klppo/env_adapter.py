@@ -56,6 +56,11 @@ class EnvAdapter:
         result = self._scorer(crystals)
         return result._replace(total=self._scored.apply(result.total))
 
+    def rejected(self, size: int, reason: str) -> RewardResult:
+        """Return the scores of crystals that are not worth a call: the floor, for a reason."""
+        totals = self._scored.apply(np.full(size, self._scorer.floor))
+        return RewardResult(totals, {}, np.full(size, reason, object))
+
     def has_task_of(self, other: "EnvAdapter | None", digest: str | None) -> bool:
         """Return whether crystals get the same rewards here as in another environment, as far as is known.
 

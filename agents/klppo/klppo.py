@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -128,34 +129,27 @@ class KLPPO(CrystalAlgorithm):
         size = config.batch_size if self.iteration else max(config.batch_size, config.learning_starts)
         streams, parallel = RandomStreams(self.rng), config.sample_batch_size or self.model.default_batch_size()
         groups = adapter.grammar.sample_groups(math.ceil(config.oversampling * size), streams.for_space_groups())
-        crystals, by_policy = sample_crystals(self.model, groups, distribution, streams, parallel, scored=True)
+        sampled, by_policy = sample_crystals(self.model, groups, distribution, streams, parallel, scored=True)
         assert by_policy is not None
-        rows, rejected = select(crystals, size, config.filters, self.buffer.keys() if len(groups) > size else set())
-        crystals, by_policy = crystals[rows], LogProb(*(part[torch.from_numpy(rows)] for part in by_policy))
+        rows, rejected = select(sampled, size, config.filters, self.buffer.keys())
+        crystals = sampled[rows]
         clock.append(time.perf_counter())
         result = adapter.score(crystals)
         clock.append(time.perf_counter())
-        likelihood = _likelihood(config)
-        with torch.inference_mode():
-            if likelihood == "paper":
-                by_policy = log_prob(self.model, crystals, distribution, likelihood)
-            by_reference = log_prob(self.reference, crystals, distribution, likelihood)
-            decisions = self._decisions(config, crystals) if config.ratio == "token" else None
+        rollout = self._rollout(config, crystals, by_policy, rows, result)
+        without_call = {
+            name: self._rollout(config, sampled[others], by_policy, others, adapter.rejected(len(others), name))
+            for name, others in rejected.items()
+        }
         clock.append(time.perf_counter())
         episodes = adapter.record(crystals, result.total, (time.time_ns() - self.start_time) / 1e9)
-        self._pending = Rollout(
-            crystals,
-            result,
-            _clipped(config, result.total),
-            _arrays(by_policy),
-            _arrays(by_reference),
-            decisions,
-            [{**result.info(row), "crystal": c, "episode": episodes[row]} for row, c in enumerate(crystals)],
-            dict(zip(("sampling", "reward", "scoring"), np.diff(clock).tolist(), strict=True)),
-            config.of_rollouts(),
+        self._pending = replace(
+            rollout,
+            infos=[{**result.info(row), "crystal": c, "episode": episodes[row]} for row, c in enumerate(crystals)],
+            seconds=dict(zip(("sampling", "reward", "scoring"), np.diff(clock).tolist(), strict=True)),
+            settings=config.of_rollouts(),
+            rejected=without_call,
         )
-        for reason, count in rejected.items():
-            self.logger.record(f"rejected/{reason}", count)
         self.num_timesteps += int(n_decisions(crystals).sum())
         self._episode_num += len(crystals)
         self._update_info_buffer(self._pending.infos, np.ones(len(crystals), bool))
@@ -164,6 +158,25 @@ class KLPPO(CrystalAlgorithm):
             return False
         callback.on_rollout_end()
         return True
+
+    def _rollout(
+        self,
+        config: KLPPOConfig,
+        crystals: CrystalBatch,
+        by_policy: LogProb,
+        rows: NDArray[np.int64],
+        result: RewardResult,
+    ) -> Rollout:
+        """Return scored crystals (B,), the rows (B,) of what was sampled with log-likelihoods, for an update."""
+        assert self.adapter is not None
+        likelihood, distribution = _likelihood(config), self.adapter.distribution(config.temperature)
+        now = LogProb(*(part[torch.from_numpy(rows).to(part.device)] for part in by_policy))
+        with torch.inference_mode():
+            if likelihood == "paper":
+                now = log_prob(self.model, crystals, distribution, likelihood)
+            by_reference = log_prob(self.reference, crystals, distribution, likelihood)
+            decisions = self._decisions(config, crystals) if config.ratio == "token" else None
+        return Rollout(crystals, result, _clipped(config, result.total), _arrays(now), _arrays(by_reference), decisions)
 
     def add_to_buffer(self, crystals: CrystalBatch, result: RewardResult | None = None) -> int:
         """Add crystals that the policy has not sampled to the replay buffer; return how many were added.
@@ -204,7 +217,7 @@ class KLPPO(CrystalAlgorithm):
         assert rollout is not None
         batch = rollout.take(rollout.usable())
         if config.loss != "ppo":
-            self._learn_from_buffer(config, batch)
+            self._learn_from_buffer(config, rollout)
         elif len(batch):
             self._learn_from_batch(config, batch)
         self.iteration += 1
@@ -233,7 +246,8 @@ class KLPPO(CrystalAlgorithm):
         """Add a batch to the replay buffer and take the steps of an off-policy loss on minibatches of it."""
         assert self.adapter is not None
         self.buffer.size = config.buffer_size
-        self.buffer.add(batch.transitions(self.iteration))
+        for part in (*batch.rejected.values(), batch):
+            self.buffer.add(part.transitions(self.iteration))
         self.logger.record("replay/size", len(self.buffer))
         if not len(self.buffer):
             return

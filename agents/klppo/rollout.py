@@ -27,6 +27,7 @@ class Rollout:
         infos: infos for the callbacks of stable-baselines3.
         seconds: name -> time of sampling, reward and scoring.
         settings: name -> settings that the numbers depend on.
+        rejected: crystals that were sampled and not scored, filter -> a rollout with the lowest reward.
     """
 
     crystals: CrystalBatch
@@ -38,6 +39,7 @@ class Rollout:
     infos: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    rejected: "dict[str, Rollout]" = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -91,7 +93,8 @@ class Rollout:
         if scored.any():
             terms = self.result.terms.items()
             logged |= {f"terms_of_scored/{name}": float(values[scored].mean()) for name, values in terms}
-        logged["rollout/failure_rate"] = float((~scored).mean())
+        logged["rollout/failure_rate"] = float((~scored).mean()) if len(self) else 0.0
+        logged |= {f"rejected/{name}": float(len(rejected)) for name, rejected in self.rejected.items()}
         return logged | variety(self.crystals, self.result.success())
 
     def failures(self) -> dict[str, int]:

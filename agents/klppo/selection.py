@@ -7,38 +7,40 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
 
-_MIN_DISTANCE = 0.5  # Å; every screen rejects closer atoms
+FILTERS = ("contact", "repeat")
+"""What can reject a crystal before it is scored."""
+
+MIN_CONTACT = 0.65
+"""Shortest distance, in units of the sum of the covalent radii, below which "contact" rejects: no crystal of MP-20's
+validation set has a shorter one."""
 
 
 def select(
     crystals: CrystalBatch, size: int, filters: Iterable[str], known: set[str]
-) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """Return the rows of the first ``size`` crystals that pass, and reason -> number of those before them that do not.
-
-    If no more than ``size`` crystals are given, all of them pass.
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
+    """Return the rows of the first ``size`` crystals that pass, and filter -> rows before them that it rejects.
 
     Args:
         crystals: B crystals in the order of sampling.
         size: crystals that are wanted.
-        filters: "distance" rejects atoms closer than 0.5 Å, "repeat" a `Crystal.key` that is known or came before.
+        filters: "contact" rejects distances below `MIN_CONTACT`, "repeat" a `Crystal.key` that is known or came before.
         known: keys of crystals that were scored before.
     """
-    if len(crystals) <= size:
-        return np.arange(len(crystals)), {}
-    too_close = (
-        crystals.min_distance(_MIN_DISTANCE) < _MIN_DISTANCE if "distance" in filters else [False] * len(crystals)
+    is_close = (
+        crystals.min_contact(MIN_CONTACT) < MIN_CONTACT if "contact" in filters else np.zeros(len(crystals), bool)
     )
-    rejected, seen = {"distance": 0, "repeat": 0}, set(known)
-    rows: list[int] = []
+    passed: list[int] = []
+    rejected: dict[str, list[int]] = {name: [] for name in filters}
+    seen = set(known)
     for row, crystal in enumerate(crystals):
-        if len(rows) == size:
+        if len(passed) == size:
             break
         key = crystal.key() if "repeat" in filters else ""
-        if too_close[row]:
-            rejected["distance"] += 1
+        if is_close[row]:
+            rejected["contact"].append(row)
         elif key and key in seen:
-            rejected["repeat"] += 1
+            rejected["repeat"].append(row)
         else:
-            rows.append(row)
+            passed.append(row)
             seen.add(key)
-    return np.array(rows, np.int64), rejected
+    return np.array(passed, np.int64), {name: np.array(rows, np.int64) for name, rows in rejected.items()}

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import Crystal
-from crystal_env.elements import SYMBOLS
+from crystal_env.elements import SYMBOLS, covalent_radii
 
 _BOND_TOLERANCE = 1.15  # bonds are shorter than this times the sum of the covalent radii
 _MAX_COORDINATION = 8  # beyond it bonds only hide the atoms
@@ -30,17 +30,10 @@ class Atoms(NamedTuple):
     interior: NDArray[np.bool_]
 
 
-def covalent_radii(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return covalent radii in Å (Cordero et al. 2008)."""
-    from ase import data
-
-    return np.asarray(data.covalent_radii[numbers], np.float64)
-
-
 def atoms_around_cell(crystal: Crystal, lattice: NDArray[np.float64]) -> Atoms:
     """Return the atoms of the cell, their images on its faces, and the surroundings within reach of bonds."""
     cell = crystal.to_batch().expand()
-    reach = 2 * _BOND_TOLERANCE * covalent_radii(cell.numbers).max()
+    reach = 2 * _BOND_TOLERANCE * covalent_radii()[cell.numbers].max()
     spacing = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
     pad = reach / spacing
     if len(cell.frac) * np.prod(1 + 2 * pad) > _MAX_ATOMS:
@@ -60,7 +53,7 @@ def find_neighbours(atoms: Atoms) -> dict[int, list[int]]:
     """Return the bonded neighbours of every atom of the core, a few more than can be shown."""
     from scipy.spatial import cKDTree
 
-    core, radii = np.flatnonzero(atoms.core), covalent_radii(atoms.numbers)
+    core, radii = np.flatnonzero(atoms.core), covalent_radii()[atoms.numbers]
     reach = 2 * _BOND_TOLERANCE * radii.max()
     k = min(_MAX_COORDINATION + 6, len(radii))
     distance, index = cKDTree(atoms.positions).query(atoms.positions[core], k=k, distance_upper_bound=reach)

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from crystal_env import geometry
 from crystal_env.crystal import Crystal
-from crystal_env.elements import SYMBOLS
+from crystal_env.elements import SYMBOLS, covalent_radii
 from crystal_env.errors import InputError
 from crystal_env.render.bonding import (
     Atoms,
     atoms_around_cell,
-    covalent_radii,
     find_bonds,
     find_neighbours,
     find_polyhedra,
@@ -206,7 +205,7 @@ def _mixed(colour: _Colour, other: float, fraction: float) -> _Colour:
 def _add_atoms(shapes: _Shapes, view: _View, atoms: Atoms, which: NDArray[np.int64]) -> None:
     """Paint every atom as discs that grow lighter towards the lamp, upper left."""
     centres, depth = view.project(atoms.positions[which])
-    radii = _ATOM_SCALE * covalent_radii(atoms.numbers[which])
+    radii = _ATOM_SCALE * covalent_radii()[atoms.numbers[which]]
     drawn = radii * view.magnification(depth)
     layers = int(np.clip(_MAX_SHAPES // max(len(which), 1), 1, 16))
     for number, centre, z, radius in zip(atoms.numbers[which], centres, depth, drawn, strict=True):
@@ -223,7 +222,7 @@ def _add_bond(shapes: _Shapes, view: _View, atoms: Atoms, first: int, second: in
     """Paint a stick in two halves, each in the colour of its atom."""
     start, end = atoms.positions[first], atoms.positions[second]
     length = max(float(np.linalg.norm(end - start)), 1e-9)
-    trim = 0.8 * _ATOM_SCALE * covalent_radii(atoms.numbers[[first, second]]) / length
+    trim = 0.8 * _ATOM_SCALE * covalent_radii()[atoms.numbers[[first, second]]] / length
     points = start + np.array([min(trim[0], 0.5), 0.5, 1 - min(trim[1], 0.5)])[:, None] * (end - start)
     page, depth = view.project(points)
     along = page[2] - page[0]
@@ -261,7 +260,7 @@ def _add_cell(
     shapes: _Shapes, view: _View, lattice: NDArray[np.float64], atoms: Atoms, which: NDArray[np.int64]
 ) -> None:
     """Paint the twelve edges piece by piece, leaving out what is inside an atom."""
-    radii = _ATOM_SCALE * covalent_radii(atoms.numbers[which])
+    radii = _ATOM_SCALE * covalent_radii()[atoms.numbers[which]]
     steps = np.linspace(0, 1, 25)[:, None]
     for axis in range(3):
         for corner in np.ndindex(2, 2):
@@ -305,7 +304,7 @@ def _add_legend(axes: "Axes", crystal: Crystal) -> None:
 
     handles = []
     for number in dict.fromkeys(crystal.A.tolist()):
-        colour, radius = _colour(number), float(covalent_radii(np.array([number]))[0])
+        colour, radius = _colour(number), float(covalent_radii()[number])
         handles.append(Line2D([], [], linestyle="none", marker="o", markersize=7 + 4 * radius, markerfacecolor=colour,
                               markeredgecolor=_mixed(colour, 0, 0.65), label=SYMBOLS[number]))  # fmt: skip
     axes.legend(handles=handles, loc="lower right", ncols=min(len(handles), 7), frameon=False, fontsize=13,

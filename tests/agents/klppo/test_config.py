@@ -37,7 +37,7 @@ WRONG = {
     "likelihood_coef": [-1, np.nan, np.inf, True, None],
     "augmentation": [-0.1, 1.1, np.nan, True, None],
     "oversampling": [0.9, np.nan, True, None],
-    "filters": ["distance", ("distances",), None, 1],
+    "filters": ["contact", ("distance",), None, 1],
     "paper_update": [1, "yes", None],
     "max_tokens": [0, -1, 1.5, True, np.nan],
     "sample_batch_size": [0, -1, 1.5, True],
@@ -78,8 +78,8 @@ def test_the_published_update_takes_nothing_else(options):
     ("options", "words"),
     [
         ({"loss": "topr", "ratio": "token"}, "ratio must be 'sequence' with loss 'topr'"),
-        ({"oversampling": 2.0}, "oversampling and learning_starts need a replay buffer"),
-        ({"learning_starts": 10}, "oversampling and learning_starts need a replay buffer"),
+        ({"oversampling": 2.0}, "filters, oversampling and learning_starts need a replay buffer"),
+        ({"filters": ("repeat",)}, "filters, oversampling and learning_starts need a replay buffer"),
         ({"loss": "balance", "tau": 0}, "tau must be above 0 with loss 'balance'"),
     ],
 )
