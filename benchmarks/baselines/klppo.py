@@ -1,9 +1,10 @@
 """KLPPO with its presets, and variants with some settings changed: fine-tuning of the base model."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.crystalformer.temperature import Temperature
+from agents.crystalformer.temperature import Temperature, Temperatures
 from agents.klppo.config import SHARP, KLPPOConfig, Preset
 from benchmarks.baselines.search import iteration_size, range_width
 from benchmarks.baselines.shaped_reward import shaped_reward
@@ -20,6 +21,8 @@ _MAX_REPEATS = 10  # times the iterations of the budget: an agent that samples t
 @dataclass(frozen=True)
 class KLPPOPaper:
     """Fine-tunes the base model with `agents.KLPPO` and its preset ``paper`` (arXiv:2504.02367, Table S1, Appendix C).
+
+    The trained model is kept in the agent's folder, ``model``.
 
     Budgets and rewards differ between tasks. Batches are therefore smaller than the preset's where the budget has fewer
     than ``iterations`` of them, and tau is in units of the task: 1/12 of the reward range is the paper's 0.1 eV/atom
@@ -73,6 +76,9 @@ class KLPPOPaper:
         )
         if agent.is_pending:  # the crystals that have spent the budget
             agent.train()
+        if session.folder != Path():
+            agent.model.temperature = Temperatures.of(self.temperature)
+            agent.model.save_pretrained(session.folder / "model")
         return ModelSampler(agent.model, task, temperature=self.temperature)
 
     def config(self, session: Session) -> KLPPOConfig:

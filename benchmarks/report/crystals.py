@@ -58,7 +58,7 @@ def scene(crystal: Crystal) -> dict[str, Any]:
         {
             "symbol": SYMBOLS[z],
             "colour": "#" + "".join(f"{round(255 * c):02x}" for c in jmol_colors[min(z, len(jmol_colors) - 1)]),
-            "radius": round(_ATOM_SCALE * float(covalent_radii(np.array([z]))[0]), 3),
+            "radius": round(_ATOM_SCALE * float(covalent_radii()[z]), 3),
             "atoms": _plain(atoms.positions[shown & (atoms.numbers == z)]),
         }
         for z in kinds
