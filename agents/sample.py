@@ -11,6 +11,7 @@ from agents.crystalformer.distribution import check_constraints, check_distribut
 from agents.crystalformer.model import CrystalFormer
 from agents.crystalformer.temperature import TemperatureChoice, Temperatures, check_temperature
 from agents.search.best_of_n import best_of_n
+from agents.search.rejection import sample_accepted
 from agents.training.sample_files import write_samples
 from crystal_env.arguments import finite_number, integer
 from crystal_env.crystal import CrystalBatch
@@ -37,6 +38,9 @@ class SampleConfig:
         floor: Reward of a crystal that cannot be scored.
         device: Device such as ``"cuda"``; by default a GPU if there is one.
         best_of: Crystals sampled for each one that is kept, the one of highest reward.
+        min_contact: Shortest distance of two atoms in units of the sum of their covalent radii, such as 0.65, which no
+            crystal of MP-20's validation set falls below. Crystals with a shorter one are sampled again in the same
+            space group, up to 20 times; 0 accepts all.
         seed: Random seed.
 
     Raises:
@@ -56,17 +60,21 @@ class SampleConfig:
     floor: float = -10.0
     device: str | None = None
     best_of: int = 1
+    min_contact: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("size", 1), ("best_of", 1), ("seed", 0)):
             integer(name, getattr(self, name), least)
         finite_number("floor", self.floor)
+        finite_number("min_contact", self.min_contact, least=0)
         check_temperature("temperature", self.temperature)
         check_distribution(1.0, self.top_p, self.bins)
         check_constraints(self.space_group, self.constraints)
         if self.best_of > 1 and self.reward is None:
             raise InputError(f"best_of = {self.best_of} needs a reward")
+        if self.best_of > 1 and self.min_contact:
+            raise InputError(f"best_of and min_contact exclude each other, got {self.best_of} and {self.min_contact}")
 
 
 def sample(config: SampleConfig, progress: bool = True) -> CrystalBatch:
@@ -89,7 +97,7 @@ def sample(config: SampleConfig, progress: bool = True) -> CrystalBatch:
         assert reward is not None
         crystals, result = _best(model, reward, config, options, progress)
     else:
-        crystals = model.sample(config.space_group, config.size, seed=config.seed, progress=progress, **options)
+        crystals = _sampled(model, config, options, progress)
         result = None if reward is None else Scorer(reward, config.floor)(crystals)
     numbers = {}
     if temperature.have_densities or config.bins:
@@ -97,6 +105,17 @@ def sample(config: SampleConfig, progress: bool = True) -> CrystalBatch:
             numbers["log_prob"] = model.log_prob(crystals, **options).total.double().cpu().numpy()
     write_samples(config.out, crystals, result, numbers)
     return crystals
+
+
+def _sampled(model: CrystalFormer, config: SampleConfig, options: dict[str, Any], progress: bool) -> CrystalBatch:
+    if not config.min_contact:
+        return model.sample(config.space_group, config.size, seed=config.seed, progress=progress, **options)
+    accepted = sample_accepted(
+        model, config.space_group, config.size, min_contact=config.min_contact, seed=config.seed, progress=progress,
+        **options,
+    )  # fmt: skip
+    print(f"{accepted.sampled} crystals sampled for {config.size}, {accepted.failed} of which have a shorter contact")
+    return accepted.crystals
 
 
 def _best(

@@ -22,6 +22,11 @@ RADIOACTIVE = frozenset({43, 61, *range(84, 119)})
 """Atomic numbers without a stable isotope: Tc, Pm and everything from Po on (Bi counts as stable)."""
 
 
+MIN_CONTACT = 0.65
+"""Distance in units of the sum of the covalent radii below which two atoms are impossibly close: no crystal of MP-20's
+validation set has a shorter one."""
+
+
 @lru_cache(maxsize=1)
 def covalent_radii() -> NDArray[np.float64]:
     """Return covalent radii (119,) in Å by atomic number (Cordero et al., Dalton Trans. 2832 (2008))."""

@@ -6,13 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
+from crystal_env.elements import MIN_CONTACT
 
 FILTERS = ("contact", "repeat")
 """What can reject a crystal before it is scored."""
-
-MIN_CONTACT = 0.65
-"""Shortest distance, in units of the sum of the covalent radii, below which "contact" rejects: no crystal of MP-20's
-validation set has a shorter one."""
 
 
 def select(

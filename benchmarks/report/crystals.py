@@ -10,8 +10,8 @@ from benchmarks.report.folder import Results
 from benchmarks.report.samples import group_symbol
 from crystal_env import geometry
 from crystal_env.crystal import Crystal
-from crystal_env.elements import SYMBOLS
-from crystal_env.render.bonding import atoms_around_cell, covalent_radii, find_bonds, find_neighbours, find_polyhedra
+from crystal_env.elements import SYMBOLS, covalent_radii
+from crystal_env.render.bonding import atoms_around_cell, find_bonds, find_neighbours, find_polyhedra
 
 SHOWN = 6  # browsers draw at most 8 or 16 scenes of WebGL at a time
 _ATOM_SCALE = 0.45  # radius of the drawn atom over its covalent radius
