@@ -15,9 +15,9 @@ from agents.crystalformer.distribution import Distribution, any_crystal
 from agents.crystalformer.mixtures import LatticeMixture, lattice_bounds, log_normal_mass
 from agents.crystalformer.random_streams import RandomStreams
 from agents.crystalformer.sampler import N_UNIFORMS, BatchSampler
-from agents.crystalformer.temperature import Temperature
+from agents.crystalformer.temperature import Temperature, Temperatures
 from agents.crystalformer.tokens import normalised_lattice
-from agents.sb3.discrete_policy import ModelSource, model_of
+from agents.sb3.discrete_policy import ModelSource, constructor_parameters, model_of
 from agents.sb3.prefix_cache import Prefixes
 from crystal_env.errors import InputError
 from crystal_env.vocabulary import N_SYMBOLS, Phase, Vocabulary
@@ -38,9 +38,10 @@ class ContinuousCrystalFormerPolicy(BasePolicy):
         optimizer_class: by default Adam.
         optimizer_kwargs: its arguments, the learning rate apart.
         temperature: of sampling, one number or one for each part: see `Temperatures`.
+        recommended_temperature: becomes that of the model, by default its own; see `CrystalFormer.temperature`.
 
     Raises:
-        ValueError: if the spaces are not those of the continuous environment.
+        ValueError: if the spaces are not those of the continuous environment, or a temperature is out of range.
     """
 
     def __init__(
@@ -52,11 +53,12 @@ class ContinuousCrystalFormerPolicy(BasePolicy):
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         temperature: Temperature = 1.0,
+        recommended_temperature: Temperature | None = None,
     ) -> None:
         super().__init__(
             observation_space, action_space, optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs
         )
-        self.temperature = temperature
+        self.temperature: Temperature = Temperatures.of(temperature)
         self.vocabulary = Vocabulary(0)
         expected = spaces.Box(np.zeros(2, np.float32), np.array([N_SYMBOLS - 1, 1], np.float32))
         if action_space != expected or observation_space.shape != (2 + self.vocabulary.max_decisions,):
@@ -64,10 +66,13 @@ class ContinuousCrystalFormerPolicy(BasePolicy):
                 "the spaces must be those of CrystalGen-v0 with action_mode='continuous', without wrappers that change "
                 f"them, got {observation_space} and {action_space}"
             )
-        self.model = model_of(model)
+        self.model = model_of(model, recommended_temperature)
         self.rng = np.random.default_rng()
         self._prefixes: Prefixes | None = None
         self.optimizer = self.optimizer_class(self.parameters(), **{"lr": lr_schedule(1), **self.optimizer_kwargs})
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return constructor_parameters(self)
 
     def train(self, mode: bool = True) -> "ContinuousCrystalFormerPolicy":
         """Set the mode of all parts but the network, which has no dropout here."""

@@ -19,7 +19,7 @@ from agents.crystalformer.decoder import token_position
 from agents.crystalformer.distribution import Distribution, any_crystal
 from agents.crystalformer.mixtures import LatticeMixture
 from agents.crystalformer.model import CrystalFormer
-from agents.crystalformer.temperature import Temperature
+from agents.crystalformer.temperature import Temperature, Temperatures
 from agents.crystalformer.tokens import Tokens
 from agents.sb3.prefix_cache import Prefixes, start_groups
 from crystal_env.errors import InputError
@@ -49,9 +49,10 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
         optimizer_class: by default Adam.
         optimizer_kwargs: its arguments, the learning rate apart.
         temperature: of sampling, one number or one for each part: see `Temperatures`.
+        recommended_temperature: becomes that of the model, by default its own; see `CrystalFormer.temperature`.
 
     Raises:
-        ValueError: if the spaces are not those of the discrete environment.
+        ValueError: if the spaces are not those of the discrete environment, or a temperature is out of range.
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         temperature: Temperature = 1.0,
+        recommended_temperature: Temperature | None = None,
     ) -> None:
-        self.temperature = temperature
+        self.temperature: Temperature = Temperatures.of(temperature)
         self.vocabulary = _vocabulary(observation_space, action_space)
-        self._make_model = partial(model_of, model)
+        self._make_model = partial(model_of, model, recommended_temperature)
         self._prefixes: Prefixes | None = None
         super().__init__(
             observation_space,
@@ -91,15 +93,7 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
         self.optimizer = self.optimizer_class(self.parameters(), **{"lr": lr_schedule(1), **self.optimizer_kwargs})
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {
-            "observation_space": self.observation_space,
-            "action_space": self.action_space,
-            "lr_schedule": self._dummy_schedule,
-            "model": self.model.config,
-            "temperature": self.temperature,
-            "optimizer_class": self.optimizer_class,
-            "optimizer_kwargs": self.optimizer_kwargs,
-        }
+        return constructor_parameters(self)
 
     def train(self, mode: bool = True) -> "CrystalFormerPolicy":
         """Set the mode of all parts but the network, which has no dropout here."""
@@ -211,13 +205,31 @@ class CrystalFormerPolicy(MaskableActorCriticPolicy):
         return torch.logsumexp(weights[..., None] + mixture.bins(parameter, bins, allowed).clamp(min=_NEVER), dim=1)
 
 
-def model_of(source: ModelSource) -> CrystalFormer:
-    """Return a new network, in evaluation mode."""
+def model_of(source: ModelSource, recommended: Temperature | None = None) -> CrystalFormer:
+    """Return a new network, in evaluation mode, which recommends given temperatures instead of its own."""
     if isinstance(source, CrystalFormer):
-        return copy.deepcopy(source).eval()
-    if isinstance(source, CrystalFormerConfig):
-        return CrystalFormer(source).eval()
-    return CrystalFormer.from_pretrained(source)
+        model = copy.deepcopy(source).eval()
+    elif isinstance(source, CrystalFormerConfig):
+        model = CrystalFormer(source).eval()
+    else:
+        model = CrystalFormer.from_pretrained(source)
+    if recommended is not None:
+        model.temperature = Temperatures.of(recommended)
+    return model
+
+
+def constructor_parameters(policy: Any) -> dict[str, Any]:
+    """Return the arguments that make a policy of the same kind and sizes, for a file that has its weights."""
+    return {
+        "observation_space": policy.observation_space,
+        "action_space": policy.action_space,
+        "lr_schedule": policy._dummy_schedule,
+        "model": policy.model.config,
+        "temperature": policy.temperature,
+        "recommended_temperature": policy.model.temperature,
+        "optimizer_class": policy.optimizer_class,
+        "optimizer_kwargs": policy.optimizer_kwargs,
+    }
 
 
 def _rows(where: NDArray[np.bool_], like: Tensor) -> Tensor:

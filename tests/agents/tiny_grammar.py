@@ -48,10 +48,11 @@ def every_crystal() -> CrystalBatch:
     return CrystalBatch.from_crystals(crystals)
 
 
-def probabilities(model):
+def probabilities(model, temperature=1.0, top_p=1.0):
     """Return the probabilities of all crystals, the groups being equally likely; they add up to 1."""
+    options = {"bins": BINS, "temperature": temperature, "top_p": top_p, **CONSTRAINTS}
     with torch.no_grad():
-        log_p = model.log_prob(every_crystal(), bins=BINS, **CONSTRAINTS).total.double().numpy()
+        log_p = model.log_prob(every_crystal(), **options).total.double().numpy()
     return np.exp(log_p) / len(GROUPS)
 
 

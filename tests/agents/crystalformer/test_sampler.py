@@ -18,6 +18,7 @@ from agents import CrystalFormer, CrystalFormerConfig
 from agents.crystalformer.distribution import Distribution, any_crystal
 from agents.crystalformer.random_streams import RandomStreams
 from agents.crystalformer.sampler import sample_crystals
+from agents.crystalformer.temperature import Temperatures
 from agents.crystalformer.tokens import Tokens
 from crystal_env.crystal import Crystal, CrystalBatch
 from crystal_env.encoding import denormalise, gamma_bounds
@@ -109,6 +110,51 @@ FREQUENCIES = {  # group, what is compared, options, and a change that makes the
     "one length": (225, ALL, NACL | {"max_sites": 2, "max_atoms": 2, "bins": BINS}, {"temperature": 1.3}),
     "two lengths": (123, ALL, {"formula": "Fe", "max_atoms": 1, "bins": BINS}, {"temperature": 1.5}),
     "a coordinate and a length": (198, ALL, FESI | {"max_sites": 1, "bins": BINS}, {"temperature": 1.5}),
+    "cold letters": (225, SYMBOLS, SALTS | {"temperature": {"letters": 0.5}}, {"temperature": 1.0}),
+    "hot letters": (225, SYMBOLS, SALTS | {"temperature": {"letters": 2}}, {"temperature": 2.0}),
+    "cold elements": (221, SYMBOLS, OXIDES | {"temperature": {"elements": 0.5}}, {"temperature": 0.5}),
+    "cold elements, top-p": (
+        221, SYMBOLS, {"max_sites": 1, "top_p": 0.9, "temperature": {"elements": 0.5}}, {"temperature": 1.0}
+    ),
+    "required, by part": (
+        225, SYMBOLS, SALTS | {"required_elements": ["Cl"], "temperature": {"letters": 0.5, "elements": 1.5}},
+        {"temperature": {"letters": 1.5, "elements": 0.5}},
+    ),
+    "formula, by part": (
+        221, SYMBOLS, {"formula": "SrTiO3", "max_atoms": 5, "temperature": {"elements": 0.5}}, {"temperature": 1.0}
+    ),
+    "template, by part": (
+        227, SYMBOLS, OXIDES | {"wyckoff_letters": "bde", "max_atoms": None, "temperature": {"elements": 0.5}},
+        {"temperature": 1.0},
+    ),
+    "tied, by part": (
+        221, SYMBOLS, OXIDES | {"tied_sites": [[0, 2]], "temperature": {"letters": 0.6, "elements": 2}},
+        {"temperature": 1.0},
+    ),
+    "lists, by part": (
+        221, SYMBOLS, OXIDES | {"site_elements": [["Sr", "O"], ["O", "Ti"]], "temperature": {"letters": 0.6}},
+        {"temperature": 0.6},
+    ),
+    "cold coordinates by part": (
+        198, PLACES, FESI | {"bins": BINS, "temperature": {"coordinates": 0.5}}, {"temperature": 1.0}
+    ),
+    "cold coordinate weights": (
+        198, PLACES, FESI | {"bins": BINS, "temperature": {"coordinate_weights": 0.05}}, {"temperature": 1.0}
+    ),
+    "cold concentrations": (
+        198, PLACES, FESI | {"bins": BINS, "temperature": {"coordinate_concentrations": 0.5}}, {"temperature": 1.0}
+    ),
+    "cold lattice": (
+        123, ALL, {"formula": "Fe", "max_atoms": 1, "bins": BINS, "temperature": {"lattice": 0.5}}, {"temperature": 1.0}
+    ),
+    "hot lattice weights": (
+        123, ALL, {"formula": "Fe", "max_atoms": 1, "bins": BINS, "temperature": {"lattice_weights": 3}},
+        {"temperature": 1.0},
+    ),
+    "cold lattice variances": (
+        123, ALL, {"formula": "Fe", "max_atoms": 1, "bins": BINS, "temperature": {"lattice_variances": 0.5}},
+        {"temperature": 1.0},
+    ),
 }  # fmt: skip
 
 
@@ -131,15 +177,18 @@ def uniforms(below, within, rng):
     return below + within * rng.random(len(below))
 
 
-def coordinate_uniforms(model, crystals, temperature, bins, rng):
-    """Return a number in [0, 1] for every free coordinate in turn, given all before: uniform if sampled rightly."""
+def coordinate_uniforms(model, crystals, weight, width, bins, rng):
+    """Return a number in [0, 1] for every free coordinate in turn, given all before: uniform if sampled rightly.
+
+    The components have the temperature ``weight``, their concentrations ``width``.
+    """
     T, n = tables(), int(crystals.n_sites().max())
     with torch.no_grad():
         outputs = model(Tokens.from_crystals(crystals, torch.float64)).coordinates.numpy()
     free = T.free_coordinates[crystals.G[:, None], crystals.W[:, :n]]
-    logits, location, width = np.split(outputs[free], 3, axis=-1)
-    weights = np.exp(logits / temperature) / np.exp(logits / temperature).sum(-1, keepdims=True)
-    kappa, x = np.logaddexp(0, width) / temperature, crystals.XYZ[:, :n][free]
+    logits, location, concentration = np.split(outputs[free], 3, axis=-1)
+    weights = np.exp(logits / weight) / np.exp(logits / weight).sum(-1, keepdims=True)
+    kappa, x = np.logaddexp(0, concentration) / width, crystals.XYZ[:, :n][free]
     if not bins:
         upper, lower = (vonmises.cdf(a, kappa, loc=location) for a in (2 * np.pi * (x[:, None] - 0.5), -np.pi))
         return (weights * (upper - lower)).sum(-1)
@@ -150,7 +199,7 @@ def coordinate_uniforms(model, crystals, temperature, bins, rng):
     return uniforms(np.take_along_axis(p.cumsum(1), chosen, axis=1)[:, 0] - within, within, rng)
 
 
-def lattice_uniforms(model, crystals, temperature, bins, rng, limits_gamma=True):
+def lattice_uniforms(model, crystals, weight, variance, bins, rng, limits_gamma=True):
     """Return numbers in [0, 1] (B, F) for the free lattice parameters of crystals of one group, as above."""
     G, K, n_sites = int(crystals.G[0]), CONFIG.lattice_components, crystals.n_sites()
     tokens = Tokens.from_crystals(crystals, torch.float64)
@@ -158,8 +207,8 @@ def lattice_uniforms(model, crystals, temperature, bins, rng, limits_gamma=True)
         output = model(tokens).lattice.numpy()[np.arange(len(crystals)), n_sites]
     logits, means, widths = np.split(output, [K, 7 * K], axis=1)
     means = means.reshape(-1, K, 6)
-    widths = (np.logaddexp(0, widths.reshape(-1, K, 6)) + 1e-3) * temperature**0.5
-    log_weights, L, columns = logits / temperature, tokens.L.numpy(), []  # weights of components, given those before
+    widths = (np.logaddexp(0, widths.reshape(-1, K, 6)) + 1e-3) * variance**0.5
+    log_weights, L, columns = logits / weight, tokens.L.numpy(), []  # weights of components, given those before
     for i in np.flatnonzero(tables().free_lattice[G]):
         low, high = np.broadcast_to(LENGTHS if i < 3 else ANGLES, (len(L), 2)).T
         if i == 5 and limits_gamma:
@@ -185,30 +234,35 @@ def lattice_uniforms(model, crystals, temperature, bins, rng, limits_gamma=True)
     return np.stack(columns, axis=1)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.6, 1.6])
+PAIRS = [(1.0, 1.0), (0.6, 0.6), (1.6, 1.6), (0.3, 1.0), (1.0, 0.2), (2.0, 0.5)]  # of weights and widths
+
+
+@pytest.mark.parametrize(("weight", "width"), PAIRS)
 @pytest.mark.parametrize("bins", [0, BINS])
-def test_coordinates_are_sampled_from_their_mixtures_given_all_before(model, bins, temperature):
+def test_coordinates_are_sampled_from_their_mixtures_given_all_before(model, bins, weight, width):
+    temperature = {"letters": 0.7, "coordinate_weights": weight, "coordinate_concentrations": width, "lattice": 2}
     options = {"bins": bins, "temperature": temperature, "batch_size": 3_000}
     for group, letters in ((1, "aa"), (166, "ch")):
         crystals, rng = model.sample(group, 1_000, seed=0, wyckoff_letters=letters, **options), np.random.default_rng(0)
-        u = coordinate_uniforms(model, crystals, temperature, bins, rng)
+        u = coordinate_uniforms(model, crystals, weight, width, bins, rng)
         assert len(u) == 1_000 * {1: 6, 166: 3}[group]
         assert kstest(u, "uniform").pvalue > RARE
-        assert kstest(coordinate_uniforms(model, crystals, 10 * temperature, bins, rng), "uniform").pvalue < RARE
+        assert kstest(coordinate_uniforms(model, crystals, 10 * weight, 10 * width, bins, rng), "uniform").pvalue < RARE
 
 
-@pytest.mark.parametrize("temperature", [1.0, 1.6])
+@pytest.mark.parametrize(("weight", "variance"), [(1.0, 1.0), (1.6, 1.6), (0.6, 1.0), (2.0, 0.4)])
 @pytest.mark.parametrize("bins", [0, BINS])
 @pytest.mark.parametrize(("group", "n_free"), [(1, 6), (10, 4), (47, 3), (194, 2), (221, 1)])
-def test_lattices_are_sampled_from_truncated_mixtures(model, group, n_free, bins, temperature):
+def test_lattices_are_sampled_from_truncated_mixtures(model, group, n_free, bins, weight, variance):
+    temperature = {"coordinates": 0.5, "lattice_weights": weight, "lattice_variances": variance}
     options = {"bins": bins, "temperature": temperature, "batch_size": 2_000}
     crystals, rng = model.sample(group, 2_000, seed=0, max_sites=1, **options), np.random.default_rng(0)
-    u = lattice_uniforms(model, crystals, temperature, bins, rng)
+    u = lattice_uniforms(model, crystals, weight, variance, bins, rng)
     assert u.shape == (2_000, n_free)
     assert min(kstest(column, "uniform").pvalue for column in u.T) > RARE
-    wrong = [lattice_uniforms(model, crystals, 2 * temperature, bins, rng).ravel()]
+    wrong = [lattice_uniforms(model, crystals, 2 * weight, 2 * variance, bins, rng).ravel()]
     if group == 1:  # as if gamma could be anything, whatever alpha and beta are
-        wrong.append(lattice_uniforms(model, crystals, temperature, bins, rng, limits_gamma=False)[:, 5])
+        wrong.append(lattice_uniforms(model, crystals, weight, variance, bins, rng, limits_gamma=False)[:, 5])
     assert max(kstest(u, "uniform").pvalue for u in wrong) < RARE
 
 
@@ -217,28 +271,30 @@ def cumulative(grid, density, values):
     return np.interp(values, grid, cumulative_simpson(density, x=grid, initial=0))
 
 
-def test_a_coordinate_follows_the_integral_of_its_scored_density(model):
+@pytest.mark.parametrize("right", [1.0, {"coordinates": 0.2, "letters": 0.5}, {"coordinate_weights": 0.2}], ids=str)
+def test_a_coordinate_follows_the_integral_of_its_scored_density(model, right):
     options = {"elements": ["Na"], "wyckoff_letters": "e"}
-    sampled = model.sample(225, 5_000, seed=0, batch_size=5_000, **options)
+    sampled = model.sample(225, 5_000, seed=0, batch_size=5_000, temperature=right, **options)
     grid = np.linspace(0, 1, 2_001)
     tabulated = sampled[np.zeros(len(grid), int)]
     tabulated.XYZ[:, 0, 0] = grid
     pvalues = []
-    for temperature in (1.0, 2.0):
+    for temperature in (right, 2.0):
         density = scored(model, tabulated, temperature=temperature, **options).coordinates.exp()
         u = cumulative(grid, density, sampled.XYZ[:, 0, 0])
         pvalues.append(kstest(u, "uniform").pvalue)
     assert pvalues[0] > RARE > pvalues[1]
 
 
-def test_a_length_follows_the_integral_of_its_scored_density(model):
+@pytest.mark.parametrize("right", [1.0, {"lattice": 0.2, "letters": 0.5}, {"lattice_variances": 0.2}], ids=str)
+def test_a_length_follows_the_integral_of_its_scored_density(model, right):
     options = {"elements": ["Na"], "wyckoff_letters": "a"}
-    sampled = model.sample(225, 5_000, seed=0, batch_size=5_000, **options)
+    sampled = model.sample(225, 5_000, seed=0, batch_size=5_000, temperature=right, **options)
     grid = np.geomspace(0.7, 40, 4_001)
     tabulated = sampled[np.zeros(len(grid), int)]
     tabulated.L[:, :3] = grid[:, None] * 4 ** (1 / 3)
     pvalues = []
-    for temperature in (1.0, 2.0):
+    for temperature in (right, 2.0):
         density = scored(model, tabulated, temperature=temperature, **options).lattice.exp()
         u = cumulative(grid, density, sampled.L[:, 0] / 4 ** (1 / 3))
         pvalues.append(kstest(u, "uniform").pvalue)
@@ -284,6 +340,9 @@ RATIOS = {
     "bins and constraints": FESI | {"max_atoms": 12, "bins": BINS},
     "hot": {"elements": ["Fe", "O"], "max_sites": 3, "temperature": 1.5},
     "cold bins": {"elements": ["Fe", "O"], "max_sites": 2, "temperature": 0.8, "bins": BINS},
+    "by part": {"max_sites": 2, "temperature": {"letters": 0.7, "elements": 1.3, "coordinates": 0.5, "lattice": 0.6}},
+    "bins by part": FESI
+    | {"max_atoms": 12, "bins": BINS, "temperature": {"elements": 0.7, "coordinates": 0.5, "lattice_weights": 2}},
 }
 
 
@@ -302,7 +361,8 @@ def test_the_mean_ratio_of_two_models_likelihoods_is_one(model, case):
         assert error < largest_error
         assert abs(float(values.mean()) - 1) < 5.5 * error
     assert float((log_q - log_p).abs().mean()) > 0.02
-    hotter = options | {"temperature": 1.2 * options.get("temperature", 1)}  # that is not what q has sampled from
+    temperatures = Temperatures.of(options.get("temperature", 1)).to_dict()
+    hotter = options | {"temperature": {name: 1.2 * value for name, value in temperatures.items()}}  # not q's
     weight = 2 * torch.sigmoid(scored(other, both, **hotter).total - log_p)
     assert abs(float(weight.mean()) - 1) > 5.5 * float(weight.std()) / len(weight) ** 0.5
 
@@ -354,7 +414,12 @@ RULES = [
 @pytest.mark.parametrize("rules", RULES, ids=str)
 def test_crystals_meet_their_constraints(model, rules, bins):
     groups = [14, 47] * 40 if "wyckoff_letters" not in rules else [3, 25] * 40
-    for settings in ({}, {"temperature": 3.0}, {"top_p": 0.5}, *[{"temperature": 0.0}][: bins > 0]):
+    parts = {"letters": 0.5, "elements": 2.0, "coordinates": 0.1, "lattice": 0.01}
+    zeros = {"temperature": 0.0}, {"temperature": {"coordinates": 0, "lattice": 0}}
+    for settings in (
+        {}, {"temperature": 3.0}, {"top_p": 0.5}, {"temperature": parts}, {"temperature": {"letters": 0}},
+        {"temperature": {"elements": 0, "lattice_weights": 0}}, *zeros[: 2 * (bins > 0)],
+    ):  # fmt: skip
         sampled = model.sample(groups, seed=0, bins=bins, **settings, **rules)
         replay(sampled, rules, bins)
         assert sampled.G.tolist() == groups
@@ -386,6 +451,7 @@ CHUNKED = {
     "constraints": {"elements": ["Fe", "O", "Li"], "required_elements": ["O"], "max_sites": 4},
     "formula": {"formula": "SrTiO3"},
     "greedy": {"temperature": 0.0},
+    "by part": {"temperature": {"letters": 0.5, "coordinates": 0.1, "lattice": 0.1}},
     "weights": {"space_groups": [1.0] * 200 + [0.0] * 30},
 }
 
@@ -518,6 +584,9 @@ def test_no_crystals_are_no_problem(model, bins):
         ("batch_size must be", {"size": 2, "batch_size": -1}),
         ("temperature must be", {"size": 2, "temperature": -0.1}),
         ("temperature must be", {"size": 2, "temperature": np.nan}),
+        ("temperature of lattice_weights must be", {"size": 2, "temperature": {"lattice": -0.1}}),
+        ("temperature of letters must be", {"size": 2, "temperature": {"letters": "1"}}),
+        (r"temperature must be a number or map .* got \['lattices'\]", {"size": 2, "temperature": {"lattices": 1}}),
         ("top_p must be", {"size": 2, "top_p": 0.0}),
         ("top_p must be", {"size": 2, "top_p": 1.1}),
         ("bins must be", {"size": 2, "bins": 25}),

@@ -9,6 +9,7 @@ from scipy.stats import ks_2samp
 from tiny_grammar import base_model
 
 from agents import CrystalVecEnv
+from agents.crystalformer.temperature import Temperatures
 from agents.sb3.continuous_policy import ContinuousCrystalFormerPolicy
 from crystal_env import CrystalBatch
 
@@ -22,8 +23,9 @@ def environment(num_envs=64, **options):
     )
 
 
-def policy(env):
-    return ContinuousCrystalFormerPolicy(env.observation_space, env.action_space, lambda _: 1e-3, model=base_model())
+def policy(env, **options):
+    spaces = env.observation_space, env.action_space
+    return ContinuousCrystalFormerPolicy(*spaces, lambda _: 1e-3, model=base_model(), **options)
 
 
 def rolled_out(one, env, size, deterministic=False, use_masks=True):
@@ -41,22 +43,46 @@ def rolled_out(one, env, size, deterministic=False, use_masks=True):
     return CrystalBatch.from_crystals(crystal for _, crystal in sorted(ended, key=lambda pair: pair[0]))
 
 
-def test_crystals_built_in_steps_have_the_same_distribution():
+@pytest.mark.parametrize(
+    "temperature",
+    [1.0, 0.5, {"letters": 0.5}, {"elements": 2}, {"coordinates": 0.1}, {"lattice": 0.1}, {"lattice_weights": 0.02}],
+    ids=str,
+)
+def test_crystals_built_in_steps_have_the_same_distribution(temperature):
     env = environment()
     env.seed(0)
-    one = policy(env)
+    one = policy(env, temperature=temperature)
     one.rng = np.random.default_rng(0)
     stepped = rolled_out(one, env, 1500)
-    sampled = base_model().sample(GROUPS, 1500, seed=1, max_sites=3)
+    rules = {"max_sites": 3, "temperature": temperature}
+    sampled = base_model().sample(GROUPS, 1500, seed=1, **rules)
     with torch.no_grad():
-        scores = [one.model.log_prob(crystals, max_sites=3) for crystals in (stepped, sampled)]
+        scores = [one.model.log_prob(crystals, **rules) for crystals in (stepped, sampled)]
     for name in ("letters", "elements", "coordinates", "lattice", "total"):
         assert torch.isfinite(getattr(scores[0], name)).all()
         assert ks_2samp(*(getattr(score, name).numpy() for score in scores)).pvalue > 1e-4, name
+    if temperature != 1:  # the comparison can tell
+        with torch.no_grad():
+            plain = one.model.log_prob(base_model().sample(GROUPS, 1500, seed=1, max_sites=3, temperature=1), **rules)
+        pvalues = [ks_2samp(part.numpy(), right.numpy()).pvalue for part, right in zip(plain, scores[0], strict=True)]
+        assert min(pvalues) < 1e-4
     for G in GROUPS:
         lattices = [crystals.L[crystals.G == G] for crystals in (stepped, sampled)]
         for parameter in range(6):
             assert ks_2samp(*(L[:, parameter] for L in lattices)).pvalue > 1e-5
+
+
+def test_the_policy_comes_back_from_disk(tmp_path):
+    env = environment(num_envs=4)
+    one = policy(env, temperature={"lattice": 0.1}, recommended_temperature=0.5)
+    one.save(tmp_path / "policy.pt")
+    again = ContinuousCrystalFormerPolicy.load(tmp_path / "policy.pt", device="cpu")
+    for each in (one, again):
+        each.rng = np.random.default_rng(0)
+    observations = env.reset()
+    np.testing.assert_allclose(again.predict(observations)[0], one.predict(observations)[0], rtol=1e-5)
+    assert (again.temperature, again.model.temperature) == (one.temperature, one.model.temperature)
+    assert again.model.temperature == Temperatures.of(0.5)
 
 
 def test_without_masks_the_bare_grammar_holds():

@@ -13,6 +13,7 @@ from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents import CrystalFormer, CrystalFormerConfig, CrystalVecEnv
+from agents.crystalformer.temperature import Temperatures
 from agents.sb3.discrete_policy import CrystalFormerPolicy
 from crystal_env import CrystalBatch, sample_masked
 from crystal_env.grammar.constraints import mp20_group_counts
@@ -41,9 +42,9 @@ def stretched(policy, factor=10.0):
     return policy
 
 
-def new(env, double=True):
+def new(env, double=True, **options):
     """Return a policy in evaluation mode, by default in double precision, so that the comparisons can be sharp."""
-    policy = CrystalFormerPolicy(env.observation_space, env.action_space, lambda _: 1e-2, model=CONFIG)
+    policy = CrystalFormerPolicy(env.observation_space, env.action_space, lambda _: 1e-2, model=CONFIG, **options)
     return stretched(policy.double() if double else policy).train(False)
 
 
@@ -81,15 +82,20 @@ CASES = {
     "triclinic, 960 bins": {"space_group": [1, 2], "bins": 960, "max_sites": 2},
     "coarsest": {"space_group": [1, 2, 15], "bins": 24, "max_sites": 2},
 }
+TEMPERATURES = (
+    1.0, 0.6, {"letters": 0.5}, {"elements": 2.0}, {"coordinates": 0.1}, {"lattice": 0.1},
+    {"letters": 1.5, "elements": 0.5, "coordinate_weights": 0.3, "lattice_variances": 0.2},
+)  # fmt: skip
+TEMPERED = [(case, temperature) for case in CASES for temperature in TEMPERATURES[:: 6 if "960" in case else 1]]
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_episodes_have_the_probability_that_the_model_scores(case):
+@pytest.mark.parametrize(("case", "temperature"), TEMPERED, ids=str)
+def test_episodes_have_the_probability_that_the_model_scores(case, temperature):
     rules = dict(CASES[case])
     env = make(**rules)
     env.seed(0)
     torch.manual_seed(0)
-    policy = new(env)
+    policy = new(env, temperature=temperature)
     steps = list(play(policy, env, 30))
     _, again, _ = policy.evaluate_actions(
         *tensors(*(np.concatenate([np.asarray(step[i]) for step in steps]) for i in (0, 2, 1)))
@@ -109,7 +115,8 @@ def test_episodes_have_the_probability_that_the_model_scores(case):
     assert len(crystals) > 15
     rules.pop("space_group", None)
     bins = rules.pop("bins", 48)
-    scored = policy.model.log_prob(CrystalBatch.from_crystals(crystals), bins=bins, **rules).total.detach()
+    rules |= {"bins": bins, "temperature": temperature}
+    scored = policy.model.log_prob(CrystalBatch.from_crystals(crystals), **rules).total.detach()
     assert played[0] == pytest.approx(scored.tolist(), abs=1e-8)
     assert played[1] == pytest.approx(scored.tolist(), abs=1e-8)
     assert float(scored.std()) > 1
@@ -280,11 +287,36 @@ def test_algorithm_and_policy_come_back_from_disk(tmp_path):
     assert again.num_timesteps == 1024
 
 
+def test_temperatures_come_back_from_disk(tmp_path):
+    env = make(max_sites=3)
+    recommended, own = {"lattice": 0.01}, {"letters": 0.5, "coordinates": 0.1}
+    kwargs = {"model": CONFIG, "temperature": own, "recommended_temperature": recommended}
+    ppo = MaskablePPO(CrystalFormerPolicy, env, policy_kwargs=kwargs, device="cpu", n_steps=8, seed=0)
+    ppo.save(tmp_path / "ppo.zip")
+    ppo.policy.save(tmp_path / "policy.pt")
+    for policy in (
+        ppo.policy, MaskablePPO.load(tmp_path / "ppo.zip", device="cpu").policy,
+        CrystalFormerPolicy.load(tmp_path / "policy.pt", device="cpu"),
+    ):  # fmt: skip
+        assert Temperatures.of(policy.temperature) == Temperatures.of(own)
+        assert policy.model.temperature == Temperatures.of(recommended)
+
+
+def test_temperatures_out_of_range_are_refused():
+    env = make()
+    for option in ("temperature", "recommended_temperature"):
+        with pytest.raises(ValueError, match=r"^temperature of letters must be"):
+            new(env, **{option: {"letters": -1}})
+
+
 def test_a_model_on_disk_is_what_the_policy_starts_from(tmp_path):
     env, model = make(), CrystalFormer(CONFIG, seed=7)
+    model.temperature = Temperatures.of({"lattice": 0.5})
     model.save_pretrained(tmp_path)
     policy = CrystalFormerPolicy(env.observation_space, env.action_space, lambda _: 1e-3, model=tmp_path)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in policy.model.state_dict().items())
+    assert policy.model.temperature == model.temperature
+    assert Temperatures.of(policy.temperature).are_one  # a policy samples as it is told, whatever is recommended
 
 
 def test_there_is_no_dropout():

@@ -1,10 +1,13 @@
 """The best of n has the distribution that order statistics say, and the divergence that goes with it."""
 
+import copy
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
 from tiny_grammar import BINS, CONSTRAINTS, GROUPS, base_model, divergence, every_crystal, probabilities, reward
 
+from agents.crystalformer.temperature import Temperatures
 from agents.search.best_of_n import best_of_n, kl_bound
 
 OPTIONS = {"space_groups": list(GROUPS), "bins": BINS, **CONSTRAINTS}
@@ -26,12 +29,17 @@ def best_law(p, rewards, n):
     return law
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"temperature": 0.6}, {"temperature": {"elements": 0.5, "lattice": 0.1}, "top_p": 0.9}],
+    ids=str,
+)
 @pytest.mark.parametrize("n", [1, 4])
-def test_the_best_have_the_distribution_of_order_statistics(model, n):
+def test_the_best_have_the_distribution_of_order_statistics(model, n, settings):
     size = 3000
-    best = best_of_n(model, reward, n, size, seed=1, **OPTIONS)
+    best = best_of_n(model, reward, n, size, seed=1, **settings, **OPTIONS)
     assert np.array_equal(best.result.total, reward(best.crystals))
-    for G, (values, law) in best_law(probabilities(model), reward(every_crystal()), n).items():
+    for G, (values, law) in best_law(probabilities(model, **settings), reward(every_crystal()), n).items():
         of_group = best.result.total[best.crystals.G == G].round(9)
         assert len(of_group) == pytest.approx(size / 2, abs=4 * np.sqrt(size) / 2)  # groups do not compete
         counts = (of_group[:, None] == values).sum(0)
@@ -68,6 +76,19 @@ def test_more_crystals_are_better_and_are_counted(model):
     assert best_of_n(model, reward, 8, 50, seed=0, **OPTIONS).calls < 400
 
 
+def test_the_model_recommends_temperatures(model):
+    recommending = copy.deepcopy(model)
+    recommending.temperature = Temperatures.of({"elements": 0.2})
+    runs = [
+        best_of_n(each, reward, 3, 40, seed=0, temperature=temperature, **OPTIONS)
+        for each, temperature in ((model, {"elements": 0.2}), (recommending, None), (recommending, 1), (model, None))
+    ]
+    first, second, third, fourth = (run.crystals.A.tolist() for run in runs)
+    assert first == second
+    assert third == fourth
+    assert first != third
+
+
 def test_the_outcome_depends_on_the_seed_alone(model):
     runs = [best_of_n(model, reward, 3, 20, seed=seed, batch_size=60, **OPTIONS) for seed in (0, 0, 1)]
     assert np.array_equal(runs[0].crystals.A, runs[1].crystals.A)
@@ -102,6 +123,7 @@ def test_the_batch_size_changes_nothing(model):
     ("name", "change"),
     [
         ("n", {"n": 0}), ("n", {"n": 1.5}), ("size", {"size": 0}), ("batch_size", {"batch_size": 0}),
+        ("temperature of letters", {"temperature": {"letters": -1}}), ("top_p", {"top_p": 0}),
         ("reward", {"reward": "nothing"}), ("space_group", {"space_groups": 231}), ("elements", {"elements": []}),
     ],
     ids=str,

@@ -10,6 +10,7 @@ import torch
 from scipy.stats import chisquare, ks_2samp
 from tiny_grammar import BINS, CONSTRAINTS, GROUPS, base_model, every_crystal, optimum, probabilities, reward
 
+from agents.crystalformer.temperature import Temperatures
 from agents.search.mcmc import mcmc
 from agents.search.mcmc_config import MCMCConfig
 from crystal_env import CrystalBatch
@@ -41,13 +42,28 @@ def agreement(crystals, expected, with_lattice=False):
     return chisquare(counts, np.array(wanted) * sum(counts) / sum(wanted)).pvalue
 
 
-@pytest.mark.parametrize("with_lattice", [False, True])
-def test_whole_crystals_reach_the_optimal_distribution(with_lattice):
-    base = probabilities(base_model())
+@pytest.mark.parametrize("temperature", [1.0, {"letters": 0.5, "elements": 2.0}, {"lattice": 0.3}], ids=str)
+def test_whole_crystals_reach_the_optimal_distribution(temperature):
+    base = probabilities(base_model(), temperature)
     best, _ = optimum(base, reward(every_crystal()), TINY.tau)
-    result = mcmc(base_model(), reward, TINY, progress=False)
-    assert agreement(result.crystals, best, with_lattice) > 1e-4
-    assert agreement(result.crystals, base, with_lattice) < 1e-12  # the comparison can tell
+    plain, _ = optimum(probabilities(base_model()), reward(every_crystal()), TINY.tau)
+    config = replace(TINY, base_temperature=temperature)
+    result = mcmc(base_model(), reward, config, progress=False)
+    for with_lattice in (False, True):
+        assert agreement(result.crystals, best, with_lattice) > 1e-4
+        assert agreement(result.crystals, base, with_lattice) < 1e-12  # the comparison can tell
+    assert (agreement(result.crystals, plain, with_lattice=True) > 1e-4) == (temperature == 1)
+
+
+def test_the_base_has_temperature_one_or_what_its_model_recommends():
+    model, config = base_model(), replace(TINY, chains=30, steps=5)
+    model.temperature = Temperatures.of({"elements": 0.2})
+    runs = [
+        mcmc(each, reward, replace(config, base_temperature=temperature), progress=False).crystals.A.tolist()
+        for each, temperature in ((model, None), (base_model(), {"elements": 0.2}), (model, 1), (base_model(), None))
+    ]
+    assert runs[0] == runs[1] != runs[2]
+    assert runs[2] == runs[3] == mcmc(model, reward, config, progress=False).crystals.A.tolist()
 
 
 def test_templates_keep_their_letters_and_reach_the_optimum():
@@ -65,16 +81,17 @@ def test_templates_keep_their_letters_and_reach_the_optimum():
     assert agreement(result.crystals, best / best.sum(), with_lattice=True) > 1e-4
 
 
+@pytest.mark.parametrize("temperature", [1.0, {"letters": 0.7, "coordinates": 0.5, "lattice": 0.4}], ids=str)
 @pytest.mark.parametrize("moves", ["template", "crystal"])
-def test_without_a_reward_chains_stay_in_the_base_distribution(moves):
+def test_without_a_reward_chains_stay_in_the_base_distribution(moves, temperature):
     """Continuous numbers too: coordinates and lattices keep theirs under their own moves."""
-    model = base_model()
+    model, options = base_model(), {"max_sites": 2, "temperature": temperature}
     config = MCMCConfig(
         chains=700, steps=25, moves=moves, p_independent=0.0, space_group=(12, 216), constraints={"max_sites": 2},
-        coordinate_scale=0.1, lattice_scale=0.1,
+        coordinate_scale=0.1, lattice_scale=0.1, base_temperature=temperature,
     )  # fmt: skip
     result = mcmc(model, lambda crystals: np.zeros(len(crystals)), config, progress=False)
-    sampled = model.sample([12, 216], 700, seed=9, max_sites=2)
+    sampled = model.sample([12, 216], 700, seed=9, **options)
     for G in (12, 216):
         chains, fresh = (crystals[crystals.G == G] for crystals in (result.crystals, sampled))
         for parameter in range(6):
@@ -82,7 +99,7 @@ def test_without_a_reward_chains_stay_in_the_base_distribution(moves):
         for axis in range(3):
             assert ks_2samp(chains.XYZ[:, 0, axis], fresh.XYZ[:, 0, axis]).pvalue > 1e-5
     with torch.no_grad():
-        scores = [model.log_prob(crystals, max_sites=2).total.numpy() for crystals in (result.crystals, sampled)]
+        scores = [model.log_prob(crystals, **options).total.numpy() for crystals in (result.crystals, sampled)]
     assert ks_2samp(*scores).pvalue > 1e-5
     assert all(0.05 < fraction < 1 for fraction in result.acceptance.values())
     np.testing.assert_allclose(result.log_prob, scores[0])

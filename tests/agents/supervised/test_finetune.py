@@ -1,5 +1,6 @@
 """Supervised fine-tuning learns what succeeds, and nothing that interrupts it changes what comes out."""
 
+import copy
 import json
 import signal
 from collections import Counter
@@ -11,11 +12,17 @@ import torch
 from tiny_grammar import BINS, CONFIG, CONSTRAINTS, GROUPS, base_model, every_crystal, probabilities, reward
 
 from agents import CrystalFormer
+from agents.crystalformer.distribution import compile_constraints
+from agents.crystalformer.random_streams import RandomStreams
+from agents.crystalformer.sampler import sample_crystals
+from agents.crystalformer.temperature import Temperatures
 from agents.supervised.finetune import FinetuneConfig, finetune, keep
 from agents.supervised.finetuning_loop import FinetuningLoop
 from agents.training.run_folder import RunFolder
 from agents.training.scored_samples import ScoredSamples
 from crystal_env.crystal import CrystalBatch
+from crystal_env.grammar.constraints import constraints
+from crystal_env.grammar.feasibility import compile_grammar
 from crystal_env.reward import RewardResult, Scorer
 
 OPTIONS = {"bins": BINS, **CONSTRAINTS}
@@ -103,6 +110,31 @@ def test_sample_batch_size_does_not_change_what_is_sampled(config):
         samples.append(ScoredSamples.load(run.run / "samples-0.npz").sampled)
     assert np.array_equal(samples[0].A, samples[1].A)
     np.testing.assert_allclose(samples[0].L, samples[1].L)
+
+
+@pytest.mark.parametrize("temperature", [{"elements": 0.3, "lattice": 0.1}, None], ids=str)
+def test_rounds_are_sampled_at_their_temperature_and_learnt_at_one(base, config, temperature, tmp_path):
+    recommended = {"elements": 0.3, "lattice": 0.1}
+    model = copy.deepcopy(base[0])
+    model.temperature = Temperatures.of(recommended if temperature is None else {"letters": 0.1})
+    model.save_pretrained(tmp_path / "base")
+    config = replace(config, model=str(tmp_path / "base"), rounds=1, temperature=temperature)
+    trained = finetune(config, False, reward=graded)
+    samples = ScoredSamples.load(config.run / "samples-0.npz").crystals
+    streams = RandomStreams([config.seed, 0, 2])
+    groups = compile_grammar(constraints(space_group=list(GROUPS), **CONSTRAINTS)).sample_groups(
+        100, streams.for_space_groups()
+    )
+    distribution = model.distribution(compile_constraints(groups, CONSTRAINTS), recommended, bins=BINS)
+    expected = sample_crystals(model, groups, distribution, streams, 40).crystals
+    np.testing.assert_array_equal(samples.A, expected.A)
+    np.testing.assert_allclose(samples.L, expected.L)
+    chosen = kept(config)
+    order = np.random.default_rng([config.seed, 0, 1]).permutation(len(chosen))  # held out first
+    held_out = chosen[order[: int(config.validation_fraction * len(chosen))]]
+    loss = -mean_log_prob(model, held_out, temperature=1, **OPTIONS)["total"]
+    assert history(config)[0]["validation_loss"] == pytest.approx(loss, abs=1e-4)
+    assert trained.temperature == model.temperature  # it recommends what its initial model does
 
 
 def test_the_loss_falls_to_the_entropy_of_what_is_kept(config, base):
