@@ -168,6 +168,7 @@ class CrystalAlgorithm(BaseAlgorithm):
         """Save the agent and what its reward remembers; see stable-baselines3."""
         if self.adapter is not None:
             self._reward_state = self.adapter.reward_state()
+        self.policy_kwargs = {**self.policy_kwargs, "recommended_temperature": self.model.temperature}
         super().save(*args, **kwargs)
         self._reward_state = {} if self.adapter is not None else self._reward_state
 

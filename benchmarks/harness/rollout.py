@@ -48,7 +48,7 @@ def sample_agent(agent: Any, task: Task, seed: int, name: str | None = None, n_j
     if _is_crystalformer_agent(agent):
         from benchmarks.harness.model_agent import ModelSampler
 
-        agent = ModelSampler(agent.model, task, getattr(agent.adapter, "bins", 0))
+        agent = ModelSampler(agent.model, task, getattr(agent.adapter, "bins", 0), agent.config.temperature)
     elif hasattr(agent, "predict") and hasattr(agent, "policy"):
         agent = _StockPolicy(agent)
     if hasattr(agent, "sample"):

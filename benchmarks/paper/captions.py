@@ -17,10 +17,13 @@ def about(work: Work) -> str:
     potential = "CHGNet 0.3.0 (the paper: Orb-v2, whose weights are not here)"
     if settings.orb_file() is not None:
         potential = "Orb-v2"
+    temperature = settings.temperature
+    sampled = "what each model recommends" if temperature is None else f"temperature {temperature:g}"
     return (
         f"Energies: {potential}, of crystals as sampled. Hull: {hull} (the paper: Alexandria's). Base model: "
         f"{settings.base} (the paper: trained on Alex-20). Training set, for space groups and novelty: "
-        f"{settings.training_file().name} (the paper: Alex-20). Seed {settings.seed}."
+        f"{settings.training_file().name} (the paper: Alex-20). Samples at {sampled}, seed "
+        f"{settings.seed}."
     )
 
 

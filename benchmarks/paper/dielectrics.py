@@ -114,9 +114,10 @@ def table_s2(work: Work) -> Outcome:
         cells = [_cells(rows[place]) if place < len(rows) else [""] * 7 for rows in (TABLE_S2, found.rows)]
         lines.append([str(place + 1), *cells[0], *cells[1]])
     rows = found.rows
+    speed = sampling_speed(work.model(work.fom_names[0]), DIELECTRIC_GROUP, work.settings.temperature)
     estimates = {
         "crystals sampled": Estimate(size),
-        "seconds to sample them": Estimate(size / sampling_speed(work.model(work.fom_names[0]), DIELECTRIC_GROUP)),
+        "seconds to sample them": Estimate(size / speed),
         "rows": Estimate(len(rows)),
         "rows not in the training set": Estimate(sum(row.novel for row in rows)),
         "rows in the DFPT data": Estimate(sum(not row.unlabelled for row in rows)),

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.crystalformer.temperature import check_temperature
 from agents.klppo.config import Preset
 from crystal_env.dataset import cache_folder, data_folder
 from crystal_env.errors import InputError
@@ -30,6 +31,8 @@ class Settings:
             from few crystals.
         iterations: Iterations of reinforcement; the paper has 100 to 200.
         batch_size: Crystals in an iteration; the paper has 1,000.
+        temperature: Temperature that all models are sampled at; None for what each recommends, such as those that were
+            trained with the preset ``"best"``.
         sft_samples: Crystals sampled for supervised fine-tuning; the paper has 10,000.
         sft_relax: Relax these with CHGNet before the stable ones are selected, as in the paper; seconds a crystal.
         epochs: Maximum number of passes over the data of the dielectric constant.
@@ -53,6 +56,7 @@ class Settings:
     preset: Preset = "best"
     iterations: int = 24
     batch_size: int = 250
+    temperature: float | None = 1.0
     sft_samples: int = 1000
     sft_relax: bool = False
     epochs: int = 20
@@ -71,6 +75,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
+        check_temperature("temperature", self.temperature)
         for run in self.runs:
             if not (run / "model").is_dir():
                 raise InputError(f"runs must be folders of finished runs, and {run} has no model")

@@ -107,7 +107,7 @@ def fig3(work: Work) -> Outcome:
     estimates: dict[str, Estimate] = {"crystals of each model": Estimate(size)}
     for name, short in (("base", "base"), ("rl", "RL")):
         values, flag = energies[name], flags[name]
-        speed = sampling_speed(work.model(name), work.groups)
+        speed = sampling_speed(work.model(name), work.groups, work.settings.temperature)
         estimates |= {
             f"stable, {short} (%)": percent(flag.stable),
             f"S.U.N., {short} (%)": percent(flag.sun),
@@ -125,12 +125,12 @@ def fig3(work: Work) -> Outcome:
     return Outcome(caption, estimates, figure, data)
 
 
-def sampling_speed(model: CrystalFormer, groups: Any) -> float:
+def sampling_speed(model: CrystalFormer, groups: Any, temperature: float | None) -> float:
     """Return how many crystals a model samples per second, the best of three runs."""
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        model.sample(groups, _TIMED, seed=0, temperature=1)
+        model.sample(groups, _TIMED, seed=0, temperature=temperature)
         times.append(time.perf_counter() - started)
     return _TIMED / min(times)
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from agents import CrystalFormer, FinetuneConfig, TrainConfig, finetune
 from agents.crystalformer.config import GroupChoice
+from agents.crystalformer.temperature import Temperatures
 from agents.klppo.config import PRESETS
 from benchmarks.metrics.properties import energies_above_hull
 from benchmarks.paper.published import DIELECTRIC_GROUP, TAU, TAU_FOM
@@ -174,10 +175,13 @@ class Work:
 
         The first of a larger number are those of a smaller one.
         """
-        seed, parts = self.settings.seed, []
+        seed, model, parts = self.settings.seed, self.model(name), []
+        given = self.settings.temperature
+        temperature = model.temperature if given is None else Temperatures.of(given)
         groups = self.groups if space_group is None else space_group
         kind = _digest(groups) if isinstance(groups, tuple) else groups
-        folder = self.folder / "crystals" / f"{self.digest(name)[:16]}-{kind}-{seed}"
+        at = "" if temperature.are_one else f"-{_digest(temperature.to_dict())}"
+        folder = self.folder / "crystals" / f"{self.digest(name)[:16]}-{kind}-{seed}{at}"
         folder.mkdir(parents=True, exist_ok=True)
         what = f"{name}: sampling" if space_group is None else f"{name}: sampling space group {space_group}"
         with tqdm(total=size, desc=what, unit="crystal", disable=not progress) as bar:
@@ -186,7 +190,7 @@ class Work:
                 if not path.is_file():
                     rng = np.random.default_rng([seed, chunk])
                     fresh = folder / f".{chunk}.{os.getpid()}.npz"
-                    self.model(name).sample(groups, CHUNK, seed=rng, temperature=1).save(fresh)
+                    model.sample(groups, CHUNK, seed=rng, temperature=temperature).save(fresh)
                     fresh.replace(path)
                 parts.append(CrystalBatch.load(path))
                 bar.update(min(CHUNK, size - chunk * CHUNK))

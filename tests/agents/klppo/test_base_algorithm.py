@@ -15,6 +15,7 @@ from tiny_agent import agent, learn, sampled, weights_of
 from tiny_grammar import BINS, CONSTRAINTS, GROUPS, base_model, environment, reward
 
 from agents import KLPPO, CrystalVecEnv
+from agents.crystalformer.temperature import Temperatures
 from agents.klppo.config import PRESETS
 from agents.klppo.env_adapter import n_decisions
 
@@ -183,6 +184,17 @@ def full(tmp_path=None):
     if tmp_path is not None:
         one.save(tmp_path / "agent.zip")
     return one
+
+
+def test_what_the_model_recommends_comes_back(tmp_path):
+    one = agent()
+    one.model.temperature = Temperatures.of({"lattice": 0.01})
+    one.save(tmp_path / "agent.zip")
+    for loaded in (KLPPO.load(tmp_path / "agent.zip"), KLPPO.load(tmp_path / "agent.zip", env=environment())):
+        assert loaded.model.temperature == one.model.temperature
+        loaded.model.temperature = Temperatures.of(0.5)
+        loaded.save(tmp_path / "again.zip")
+        assert KLPPO.load(tmp_path / "again.zip").model.temperature == Temperatures.of(0.5)
 
 
 def is_dropped(one, kept):

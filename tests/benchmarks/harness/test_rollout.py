@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 
@@ -126,12 +127,16 @@ def test_stock_agents_use_masks_if_they_can_and_fail_without(recwarn):
     assert len(blind.rows) < 40
 
 
-def test_klppo_samples_requested_groups_with_likelihoods():
-    session = Session(TASK)
-    agent = KLPPO("CrystalFormerPolicy", session.make_vec(1), batch_size=8, policy_kwargs={"model": "mp20"}, seed=0)
+@pytest.mark.parametrize("temperature", [1.0, {"lattice": 0.1}], ids=str)
+def test_klppo_samples_requested_groups_with_likelihoods(temperature):
+    env, kwargs = Session(TASK).make_vec(1), {"model": "mp20"}
+    agent = KLPPO("CrystalFormerPolicy", env, batch_size=8, policy_kwargs=kwargs, temperature=temperature, seed=0)
     samples = sample_agent(agent, TASK.resized(size=6), seed=0)
     assert samples.crystals.G.tolist() == samples.requested.tolist()
-    assert np.isfinite(samples.log_prob).all()
+    with torch.no_grad():  # at the temperature of its training, whatever the base model recommends
+        options = {"bins": agent.adapter.bins, "temperature": temperature, **TASK.options}
+        expected = agent.model.log_prob(samples.crystals, **options).total
+    np.testing.assert_allclose(samples.log_prob, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_anything_else_is_refused_with_what_is_allowed():

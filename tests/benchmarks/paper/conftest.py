@@ -71,7 +71,7 @@ def work(data, folder, patch):
     settings = Settings(size=12, hull="mp20-chgnet", iterations=2, batch_size=6, sft_samples=20, **folders)
     patch.setattr("benchmarks.paper.work.CHUNK", 12)
     for module in ("stability", "dielectrics"):
-        patch.setattr(f"benchmarks.paper.{module}.sampling_speed", lambda model, groups: 10.0)
+        patch.setattr(f"benchmarks.paper.{module}.sampling_speed", lambda model, groups, temperature: 10.0)
     patch.setitem(sys.modules, "tiny_reward", SimpleNamespace(energy=energy))
     made = Work(settings, energy=energy, fom=figure_of_merit)
     vars(made)["energy_reward"] = {"reward": "tiny_reward:energy", "reward_kwargs": {}}  # what is computed once

@@ -1,5 +1,9 @@
 """What figures share is computed once."""
 
+from dataclasses import replace
+
+import pytest
+
 from agents import CrystalFormer
 from benchmarks.paper.work import PaperEnergy, Work
 from crystal_env import Crystal
@@ -25,6 +29,16 @@ def test_crystals_are_sampled_once_and_a_longer_sample_extends(work, monkeypatch
     assert [str(crystal) for crystal in again.crystals("base", 15)] == [str(crystal) for crystal in more]
     assert [str(crystal) for crystal in more[:8]] == [str(crystal) for crystal in few]
     assert len({str(crystal) for crystal in more}) == 15
+
+
+def test_crystals_are_kept_apart_by_temperature(work):
+    plain = work.crystals("base", 8)
+    recommended, again = (Work(replace(work.settings, temperature=None)).crystals("base", 8) for _ in range(2))
+    assert [str(crystal) for crystal in recommended] == [str(crystal) for crystal in again]
+    assert [str(crystal) for crystal in recommended] != [str(crystal) for crystal in plain]
+    assert [str(crystal) for crystal in work.crystals("base", 8)] == [str(crystal) for crystal in plain]
+    with pytest.raises(ValueError, match=r"^temperature must be"):
+        replace(work.settings, temperature=-1)
 
 
 def test_a_training_that_has_ended_is_not_run_again(work, monkeypatch):
