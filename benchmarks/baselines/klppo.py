@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.crystalformer.temperature import Temperature, Temperatures
 from agents.klppo.config import SHARP, KLPPOConfig, Preset
+from agents.klppo.losses import Baseline
 from benchmarks.baselines.search import iteration_size, range_width
 from benchmarks.baselines.shaped_reward import shaped_reward
 from benchmarks.harness.model_agent import ModelSampler
@@ -83,6 +84,9 @@ class KLPPOPaper:
 
     def config(self, session: Session) -> KLPPOConfig:
         """Return the settings of `agents.KLPPO` in the units of a session's task."""
+        return self._scaled(session)
+
+    def _scaled(self, session: Session) -> KLPPOConfig:
         task = session.task
         config = KLPPOConfig.from_preset(self.preset, **self.settings)
         return replace(
@@ -178,20 +182,40 @@ class ExpertIteration(KLPPOBest):
 
 
 @dataclass(frozen=True)
-class LeaveOneOutREINFORCE(KLPPOPaper):
-    """`KLPPOPaper` with one step a batch and the leave-one-out baseline: the mean reward of the rest of the batch.
+class KLPPOOnPolicy(KLPPOPaper):
+    """`KLPPOPaper` with smaller batches, one step each, and a baseline by space group: what fresh crystals alone give.
 
-    The ratio is then 1 and nothing is clipped, so this is REINFORCE with the KL divergence from the base model in the
-    reward (RLOO, arXiv:2402.14740).
+    Rewards are clipped to the task's range and ``margin`` of its width on both sides, [-2, 1.2] eV/atom for stability.
+
+    Attributes:
+        baseline: Baseline of the advantages: see `agents.klppo.config.KLPPOConfig`.
+        margin: Fraction of the width of the task's range.
     """
 
-    settings: dict[str, Any] = field(
-        default_factory=lambda: {
-            "baseline": "leave_one_out", "batch_size": 500, "n_epochs": 1, "learning_rate": 4e-4, "warmup": 5,
-            "schedule": "linear", "log_ratio_weights": {"lattice": 0.0},
-        }
-    )  # fmt: skip
     iterations: int = 40
+    baseline: Baseline = "group"
+    margin: float = 5 / 6
+
+    def config(self, session: Session) -> KLPPOConfig:
+        """Return the settings of `agents.KLPPO` in the units of a session's task."""
+        task, width = session.task, range_width(session.task)
+        settings = {
+            "batch_size": 500, "n_epochs": 1, "learning_rate": 4e-4, "warmup": 5, "schedule": "linear",
+            "baseline": self.baseline, "log_ratio_weights": {"lattice": 0.0},
+            "reward_range": (task.range[0] - self.margin * width, task.range[1] + self.margin * width),
+        }  # fmt: skip
+        return replace(self, settings={**settings, **self.settings})._scaled(session)
+
+
+@dataclass(frozen=True)
+class LeaveOneOutREINFORCE(KLPPOOnPolicy):
+    """`KLPPOOnPolicy` with the leave-one-out baseline: the mean reward of the rest of the batch.
+
+    It is RLOO (arXiv:2402.14740). With one step a batch the ratio is 1 and nothing is clipped, so this is REINFORCE with the KL divergence from the
+    base model in the reward.
+    """
+
+    baseline: Baseline = "leave_one_out"
 
 
 @dataclass(frozen=True)

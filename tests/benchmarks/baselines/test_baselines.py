@@ -30,7 +30,10 @@ SMALL = {
     "MaskablePPOMLP": {"num_envs": 4, "n_steps": 16, "batch_size": 32},
     "MaskablePPOCrystalFormer": {"num_envs": 4, "n_steps": 16, "batch_size": 32},
     "KLPPOPaper": {"iterations": 3, "settings": {"n_epochs": 2}},
-    **{name: {"iterations": 3} for name in ("KLPPOBest", "KLPPOBalance", "KLPPOPositives", "ExpertIteration")},
+    **{
+        name: {"iterations": 3}
+        for name in ("KLPPOBest", "KLPPOBalance", "KLPPOPositives", "ExpertIteration", "KLPPOOnPolicy")
+    },
     "TokenPPO": {"iterations": 3, "settings": {"n_epochs": 2, "ratio": "token"}},
     "LeaveOneOutREINFORCE": {"iterations": 3},
 }

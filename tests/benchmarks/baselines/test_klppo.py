@@ -28,6 +28,14 @@ def test_settings_come_in_units_of_the_task():
     assert iteration_size(session.task, 1000, 40) == 500
 
 
+def test_on_policy_settings_are_those_of_the_published_rows():
+    config = baselines.KLPPOOnPolicy().config(Session(find_task("stability")))
+    assert config.reward_range == pytest.approx((-2.0, 1.2))
+    assert (config.loss, config.tau, config.batch_size, config.n_epochs) == ("ppo", pytest.approx(0.1), 500, 1)
+    assert (config.learning_rate, config.warmup, config.schedule, config.baseline) == (4e-4, 5, "linear", "group")
+    assert config.weights() == {"letters": 1, "elements": 1, "coordinates": 1, "lattice": 0}
+
+
 def test_the_best_setting_follows_the_budget():
     best = baselines.KLPPOBest().config(Session(find_task("stability")))
     assert (best.loss, best.tau, best.batch_size, best.learning_starts) == ("topr", 0.01, 500, 2000)
@@ -38,7 +46,8 @@ def test_the_best_setting_follows_the_budget():
 
 @pytest.mark.parametrize(
     ("name", "base", "changed"),
-    [("TokenPPO", "KLPPOPaper", ["ratio"]), ("KLPPOBalance", "KLPPOBest", ["tau", "loss"]),
+    [("TokenPPO", "KLPPOPaper", ["ratio"]), ("LeaveOneOutREINFORCE", "KLPPOOnPolicy", ["baseline"]),
+      ("KLPPOBalance", "KLPPOBest", ["tau", "loss"]),
      ("KLPPOPositives", "KLPPOBest", ["negatives"]), ("ExpertIteration", "KLPPOBest", ["tau"])],
 )  # fmt: skip
 def test_variants_change_no_other_setting(name, base, changed):
