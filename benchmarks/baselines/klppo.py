@@ -211,8 +211,8 @@ class KLPPOOnPolicy(KLPPOPaper):
 class LeaveOneOutREINFORCE(KLPPOOnPolicy):
     """`KLPPOOnPolicy` with the leave-one-out baseline: the mean reward of the rest of the batch.
 
-    It is RLOO (arXiv:2402.14740). With one step a batch the ratio is 1 and nothing is clipped, so this is REINFORCE with
-    the KL divergence from the base model in the reward.
+    It is RLOO (arXiv:2402.14740). With one step a batch the ratio is 1 and nothing is clipped, so this is REINFORCE
+    with the KL divergence from the base model in the reward.
     """
 
     baseline: Baseline = "leave_one_out"
