@@ -58,7 +58,8 @@ CALLS = {
         "constraints": ({"elemnts": ["Na"]}, ["Na"], None), "base_temperature": NO_TEMPERATURES,
     }),
     "SampleConfig": (partial(SampleConfig, "out"), {
-        **dict.fromkeys(("size", "best_of"), NOT_COUNTS), "seed": (-1, 0.5, True), "bins": (-24, 25),
+        **dict.fromkeys(("size", "best_of"), NOT_COUNTS), "min_contact": (*NOT_NUMBERS, -1),
+        "seed": (-1, 0.5, True), "bins": (-24, 25),
         "temperature": NO_TEMPERATURES, "top_p": (*NOT_NUMBERS, 0, 1.1), "floor": NOT_NUMBERS,
         "space_group": (0, 231, "agent"), "constraints": ({"elemnts": ["Na"]}, None),
     }),
