@@ -82,7 +82,8 @@ def main(args: Args) -> None:
 def table(results: dict[str, Any]) -> str:
     """Return the results of all rows as a table: means over seeds, their intervals or ranges, numbers of seeds."""
     columns = [name for name in _COLUMNS if any(name in row for row in results.values())]
-    lines = [["", "seeds × crystals", *(_COLUMNS[name] for name in columns)]]
+    head = ["", "seeds × crystals", *(_COLUMNS[name] for name in columns)]
+    lines = [head, ["---"] * len(head)]
     for label, row in results.items():
         crystals = row["crystals"]
         cells = [_cell(row[name]) if name in row else "" for name in columns]
