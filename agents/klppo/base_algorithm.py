@@ -240,7 +240,9 @@ class CrystalAlgorithm(BaseAlgorithm):
         total_timesteps, callback = self._setup_learn(
             total_timesteps or 0, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
-        self.iteration = 0 if reset_num_timesteps else self.iteration
+        if reset_num_timesteps:
+            self.buffer.data.iteration[:] -= self.iteration
+            self.iteration = 0
         if self._pending is not None and self._pending.settings != self.config.of_rollouts():
             self._pending = None
         done, length = (self.num_timesteps, total_timesteps) if n_iterations is None else (self.iteration, n_iterations)

@@ -10,6 +10,7 @@ from agents.crystalformer.decoder import walk
 from agents.crystalformer.distribution import Distribution
 from agents.crystalformer.temperature import Temperature
 from agents.klppo.env_layers import read_layers
+from agents.training.replay_buffer import REJECTED
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.grammar.state import CrystalStates
@@ -56,10 +57,10 @@ class EnvAdapter:
         result = self._scorer(crystals)
         return result._replace(total=self._scored.apply(result.total))
 
-    def rejected(self, size: int, reason: str) -> RewardResult:
-        """Return the scores of crystals that are not worth a call: the floor, for a reason."""
+    def rejected(self, size: int, name: str) -> RewardResult:
+        """Return the scores of crystals that a filter of some name finds not worth a call: the floor."""
         totals = self._scored.apply(np.full(size, self._scorer.floor))
-        return RewardResult(totals, {}, np.full(size, reason, object))
+        return RewardResult(totals, {}, np.full(size, REJECTED + name, object))
 
     def has_task_of(self, other: "EnvAdapter | None", digest: str | None) -> bool:
         """Return whether crystals get the same rewards here as in another environment, as far as is known.

@@ -36,7 +36,7 @@ from agents.klppo.rollout import Rollout
 from agents.klppo.selection import select
 from agents.training.micro_batches import micro_batches
 from agents.training.optimiser import optimiser_step
-from agents.training.replay_buffer import Transitions
+from agents.training.replay_buffer import ReplayBuffer, Transitions
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult
@@ -150,7 +150,7 @@ class KLPPO(CrystalAlgorithm):
             settings=config.of_rollouts(),
             rejected=without_call,
         )
-        self.num_timesteps += int(n_decisions(crystals).sum())
+        self.num_timesteps += int(n_decisions(sampled).sum())
         self._episode_num += len(crystals)
         self._update_info_buffer(self._pending.infos, np.ones(len(crystals), bool))
         callback.update_locals({**locals(), "rollout": self._pending})
@@ -200,16 +200,29 @@ class KLPPO(CrystalAlgorithm):
         result = adapter.score(crystals) if result is None else result
         if len(result.total) != len(crystals):
             raise InputError(f"result must be of {len(crystals)} crystals, got {len(result.total)}")
+        self._prepare_buffer(config)
+        return self.buffer.add(self._foreign(config, crystals, result, np.full(len(crystals), self.iteration)))
+
+    def _foreign(
+        self, config: KLPPOConfig, crystals: CrystalBatch, result: RewardResult, iteration: NDArray[np.int64]
+    ) -> Transitions:
+        """Return crystals (B,) for the replay buffer, scored by the policy now."""
+        assert self.adapter is not None
         by_model = []
         with torch.inference_mode():
             for model in (self.model, self.reference):
-                scored = log_prob(model, crystals, adapter.distribution(config.temperature))
+                scored = log_prob(model, crystals, self.adapter.distribution(config.temperature))
                 by_model.append(torch.stack(scored[1:], dim=1).double().cpu().numpy())
-        rewards = _clipped(config, result.total)
-        iterations, are_sampled = np.full(len(crystals), self.iteration), np.zeros(len(crystals), bool)
-        return self.buffer.add(
-            Transitions(crystals, rewards, result, by_model[0], by_model[1], iterations, are_sampled)
-        )
+        rewards, are_sampled = _clipped(config, result.total), np.zeros(len(crystals), bool)
+        return Transitions(crystals, rewards, result, by_model[0], by_model[1], iteration, are_sampled)
+
+    def _prepare_buffer(self, config: KLPPOConfig) -> None:
+        """Set the size of the buffer; score its crystals again if settings that its numbers depend on have changed."""
+        self.buffer.size, old, settings = config.buffer_size, self.buffer.data, config.of_rollouts()
+        if len(old) and self.buffer.settings != settings:
+            self.buffer = ReplayBuffer(config.buffer_size)
+            self.buffer.add(self._foreign(config, old.crystals, old.result, old.iteration))
+        self.buffer.settings = settings
 
     def train(self) -> None:
         """Update the policy with the crystals of the iteration."""
@@ -245,7 +258,7 @@ class KLPPO(CrystalAlgorithm):
     def _learn_from_buffer(self, config: KLPPOConfig, batch: Rollout) -> None:
         """Add a batch to the replay buffer and take the steps of an off-policy loss on minibatches of it."""
         assert self.adapter is not None
-        self.buffer.size = config.buffer_size
+        self._prepare_buffer(config)
         for part in (*batch.rejected.values(), batch):
             self.buffer.add(part.transitions(self.iteration))
         self.logger.record("replay/size", len(self.buffer))

@@ -20,6 +20,7 @@ from crystal_env.equivalents import equivalents
 
 _PRIOR = 50  # crystals that the running offset of a group counts as
 _MAX_ADVANTAGE = 5.0  # standard deviations of the rewards
+_ROUNDING = 1e-12  # of the largest reward: differences from the group's mean that are none
 
 
 class ReplayLosses:
@@ -60,8 +61,9 @@ class ReplayLosses:
         self.probabilities = buffer.weights(config.draw, config.recency)
         data = buffer.data
         self.means = group_means(data.rewards, data.crystals.G, self.probabilities * len(data))
-        deviations = data.rewards - self.means
-        self.scale = float(np.average(deviations**2, weights=self.probabilities) ** 0.5) or 1.0
+        self.gains = data.rewards - self.means
+        self.gains[np.abs(self.gains) <= _ROUNDING * np.abs(data.rewards).max()] = 0.0
+        self.scale = float(np.average(self.gains**2, weights=self.probabilities) ** 0.5) or 1.0
         self.weights = {row: config.weights()[name] for row, name in enumerate(PARTS) if config.weights()[name]}
         self.statistics: dict[str, float] = {}
 
@@ -69,14 +71,13 @@ class ReplayLosses:
         """Yield the losses of the micro-batches of a minibatch."""
         config, size = self.config, min(self.config.minibatch_size, len(self.buffer))
         rows = self.rng.choice(len(self.buffer), size, p=self.probabilities)
-        batch, gains = self.buffer.data.take(rows), self.buffer.data.rewards[rows] - self.means[rows]
+        batch, gains = self.buffer.data.take(rows), self.gains[rows]
         is_good = (gains > 0) & batch.result.success()
-        is_moved = (gains > 0) & (self.rng.random(size) < config.augmentation)
-        if is_moved.any():
-            batch = self._in_equivalent_settings(batch, np.flatnonzero(is_moved))
+        moves = np.flatnonzero((gains > 0) & (self.rng.random(size) < config.augmentation))
+        if len(moves):
+            batch = self._in_equivalent_settings(batch, moves)
         reference, old = self._weighted(batch.reference_log_prob), self._weighted(batch.log_prob)
         baseline, log_ratio = gains - self.offsets[batch.crystals.G], np.zeros(size)
-        before = np.where(is_moved, np.nan, old)  # nobody has sampled the other setting: its ratio is 1
         for part in micro_batches(batch.crystals.n_sites(), self.max_tokens):
             scored = score(self.model, batch.crystals[part], self.distribution)
             now = torch.stack(scored[1:], dim=1)
@@ -85,14 +86,14 @@ class ReplayLosses:
             log_ratio[part] = kl.detach().double().cpu()
             returns = (self._tensor(baseline[part]) - config.tau * kl) / self.scale
             rewards = self._tensor(batch.rewards[part]) / self.scale
-            gain = self.gain(log_p, self._tensor(before[part]), returns, rewards)
+            gain = self.gain(log_p, self._tensor(old[part]), returns, rewards)
             likelihood = now[:, 2:].sum(1) * self._tensor(is_good[part])
             yield -(gain + config.likelihood_coef * likelihood).sum() / size
         returns = baseline - config.tau * log_ratio
         self._update_offsets(batch.crystals.G, returns)
         self.statistics = {
             "return_mean": returns.mean(), "return_std": returns.std(), "replayed_kl": log_ratio.mean(),
-            "replayed_reward": batch.rewards.mean(), "imitated": is_good.mean(), "moved": is_moved.mean(),
+            "replayed_reward": batch.rewards.mean(), "imitated": is_good.mean(), "moved": np.isnan(old).mean(),
             "age": (self.buffer.data.iteration.max() - batch.iteration).mean(),
         }  # fmt: skip
 
@@ -114,7 +115,8 @@ class ReplayLosses:
     def _in_equivalent_settings(self, batch: Transitions, rows: NDArray[np.int64]) -> Transitions:
         """Return a batch in which some crystals (n,) are replaced by equivalent settings of themselves.
 
-        One that the constraints of the environment do not allow stays as it is.
+        One that the constraints of the environment do not allow stays as it is. Nobody has sampled the others: their
+        log-likelihoods at sampling are NaN.
         """
         moved = equivalents(batch.crystals[rows], self.rng)
         with torch.inference_mode():
@@ -123,9 +125,10 @@ class ReplayLosses:
         is_allowed = np.isfinite(reference).all(1)
         rows, source = rows[is_allowed], np.arange(len(batch))
         source[rows] = len(batch) + np.flatnonzero(is_allowed)
-        every = np.concatenate([batch.reference_log_prob, reference])
         crystals = type(moved).concatenate([batch.crystals, moved])[source]
-        return replace(batch, crystals=crystals, reference_log_prob=every[source])
+        reference = np.concatenate([batch.reference_log_prob, reference])[source]
+        sampled = np.concatenate([batch.log_prob, np.full((len(moved), len(PARTS)), np.nan)])[source]
+        return replace(batch, crystals=crystals, log_prob=sampled, reference_log_prob=reference)
 
     def _weighted(self, parts: Any) -> Any:
         """Return the weighted sums (B,) of log-likelihoods by part (B, 4)."""

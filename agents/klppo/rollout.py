@@ -89,12 +89,14 @@ class Rollout:
                     for name in PARTS
                 },
             }
+        logged |= {f"rejected/{name}": float(len(rejected)) for name, rejected in self.rejected.items()}
+        if not len(self):
+            return logged
         logged |= {f"terms/{name}": float(values.mean()) for name, values in self.result.terms.items()}
         if scored.any():
             terms = self.result.terms.items()
             logged |= {f"terms_of_scored/{name}": float(values[scored].mean()) for name, values in terms}
-        logged["rollout/failure_rate"] = float((~scored).mean()) if len(self) else 0.0
-        logged |= {f"rejected/{name}": float(len(rejected)) for name, rejected in self.rejected.items()}
+        logged["rollout/failure_rate"] = float((~scored).mean())
         return logged | variety(self.crystals, self.result.success())
 
     def failures(self) -> dict[str, int]:

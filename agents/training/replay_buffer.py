@@ -15,6 +15,9 @@ Draw = Literal["uniform", "recent", "rank"]
 PARTS = ("letters", "elements", "coordinates", "lattice")
 """The parts of a log-likelihood, in the order of its columns."""
 
+REJECTED = "rejected: "
+"""What the failure of a crystal begins with that a filter has kept from being scored."""
+
 _RANK_OFFSET = 0.01  # of the size of the buffer, added to every rank
 
 
@@ -29,8 +32,8 @@ class Transitions:
         log_prob (n, 4): log-likelihoods of letters, elements, coordinates and lattice by the policy that sampled the
             crystals, or, of crystals from elsewhere, by the policy at the time they were added, in nats.
         reference_log_prob (n, 4): those by the reference policy.
-        iteration (n,): iteration in which the crystals were added.
-        is_sampled (n,): whether the policy sampled them.
+        iteration (n,): iteration in which the crystals were added, negative where `KLPPO.learn` restarted the count.
+        is_sampled (n,): whether the policy that ``log_prob`` is by sampled them.
     """
 
     crystals: CrystalBatch = field(default_factory=CrystalBatch.empty)
@@ -58,11 +61,14 @@ class Transitions:
 
     @classmethod
     def concatenate(cls, parts: "list[Transitions]") -> Self:
-        """Join parts in order."""
+        """Join parts in order; a term that a part lacks is 0 there, but which crystals succeeded stays as it was."""
         arrays = ("rewards", "log_prob", "reference_log_prob", "iteration", "is_sampled")
+        results = [part.result for part in parts]
+        if any("success" in result.terms for result in results):
+            results = [r._replace(terms={**r.terms, "success": r.success().astype(np.float64)}) for r in results]
         return cls(
             crystals=CrystalBatch.concatenate([part.crystals for part in parts]),
-            result=RewardResult.concatenate([part.result for part in parts], 0.0),
+            result=RewardResult.concatenate(results, 0.0),
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
         )
 
@@ -75,10 +81,12 @@ class ReplayBuffer:
 
     Attributes:
         data: the crystals, the oldest first.
+        settings: settings that rewards and log-likelihoods depend on.
     """
 
     def __init__(self, size: int) -> None:
         self.size, self.data = size, Transitions()
+        self.settings: dict[str, Any] = {}
         self._keys: list[str] = []
 
     def __len__(self) -> int:
@@ -90,12 +98,12 @@ class ReplayBuffer:
         kept = max(0, len(self.data) + len(new) - self.size)
         every = Transitions.concatenate([self.data, new])
         self.data = every.take(np.arange(kept, len(every))) if kept else every
-        self._keys = [*self._keys, *(crystal.key() for crystal in new.crystals)][kept:]
+        self._keys = [*self._keys, *_keys(new)][kept:]
         return len(new)
 
     def keys(self) -> set[str]:
-        """Return the keys of all crystals: see `Crystal.key`."""
-        return set(self._keys)
+        """Return the keys of all crystals that were scored: see `Crystal.key`."""
+        return set(self._keys) - {""}
 
     def weights(self, draw: Draw, recency: float) -> NDArray[np.float64]:
         """Return the probabilities (n,) of the crystals in a minibatch.
@@ -114,7 +122,8 @@ class ReplayBuffer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all of it as tensors and texts, to be saved with an agent."""
-        state: dict[str, Any] = {"size": self.size, "failures": [f or "" for f in self.data.result.failures]}
+        state: dict[str, Any] = {"size": self.size, "settings": self.settings}
+        state["failures"] = [failure or "" for failure in self.data.result.failures]
         for name in ("G", "W", "A", "XYZ", "L"):
             state[name] = torch.from_numpy(getattr(self.data.crystals, name))
         for f in fields(Transitions):
@@ -131,5 +140,12 @@ class ReplayBuffer:
         failures = np.array([*(failure or None for failure in state["failures"]), None], object)[:-1]
         terms = {name: values.cpu().numpy().copy() for name, values in state["terms"].items()}
         result = RewardResult(arrays.pop("total"), terms, failures)
-        self.size, self.data = int(state["size"]), Transitions(crystals=crystals, result=result, **arrays)
-        self._keys = [crystal.key() for crystal in crystals]
+        self.size, self.settings = int(state["size"]), state["settings"]
+        self.data = Transitions(crystals=crystals, result=result, **arrays)
+        self._keys = _keys(self.data)
+
+
+def _keys(data: Transitions) -> list[str]:
+    """Return the keys of crystals, no text for those that were rejected without a score."""
+    rows = zip(data.crystals, data.result.failures, strict=True)
+    return ["" if (failure or "").startswith(REJECTED) else crystal.key() for crystal, failure in rows]

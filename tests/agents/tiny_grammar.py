@@ -48,6 +48,11 @@ def every_crystal() -> CrystalBatch:
     return CrystalBatch.from_crystals(crystals)
 
 
+def every_symbol() -> CrystalBatch:
+    """Return one crystal for each choice of group, letters and elements."""
+    return every_crystal()[::BINS]
+
+
 def probabilities(model, temperature=1.0, top_p=1.0):
     """Return the probabilities of all crystals, the groups being equally likely; they add up to 1."""
     options = {"bins": BINS, "temperature": temperature, "top_p": top_p, **CONSTRAINTS}
@@ -56,17 +61,24 @@ def probabilities(model, temperature=1.0, top_p=1.0):
     return np.exp(log_p) / len(GROUPS)
 
 
+def symbol_probabilities(model, temperature=1.0):
+    """Return the probabilities of all groups, letters and elements, whatever the lattice; they add up to 1."""
+    with torch.no_grad():
+        log_p = model.log_prob(every_symbol(), bins=BINS, temperature=temperature, **CONSTRAINTS)
+    return np.exp((log_p.letters + log_p.elements).double().numpy()) / len(GROUPS)
+
+
 def reward(crystals):
     """A reward that depends on group, letters and elements in no simple way, between 0 and 1."""
     code = crystals.G * 1.7 + (crystals.A * (crystals.W + 2.3)).sum(1) + 0.37 * (crystals.A**2).sum(1)
     return np.sin(code) / 2 + 0.5
 
 
-def optimum(base, rewards, tau):
-    """Return the probabilities of Eq. 2 for all crystals, and the value tau ln Z of the objective, groups apart."""
+def optimum(base, rewards, tau, crystals=None):
+    """Return the probabilities of Eq. 2 for crystals, by default all, and the value tau ln Z of the objective."""
     p, value = base * np.exp(rewards / tau), 0.0
     for G in GROUPS:
-        rows = every_crystal().G == G
+        rows = (every_crystal() if crystals is None else crystals).G == G
         value += tau * np.log(p[rows].sum() * len(GROUPS)) / len(GROUPS)
         p[rows] /= p[rows].sum() * len(GROUPS)
     return p, value

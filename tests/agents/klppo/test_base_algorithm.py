@@ -40,7 +40,8 @@ def test_a_loaded_agent_resumes_as_if_never_stopped(tmp_path, options):
     assert loaded.rng.bit_generator.state == straight.rng.bit_generator.state
     assert len(loaded.buffer) == len(straight.buffer) == min(loaded.buffer_size, 0 if loaded.loss == "ppo" else 256)
     ours, theirs = loaded.buffer.state_dict(), straight.buffer.state_dict()
-    assert ours.pop("failures") == theirs.pop("failures")
+    for name in ("failures", "settings"):
+        assert ours.pop(name) == theirs.pop(name)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     np.testing.assert_array_equal(loaded.offsets, straight.offsets)
 
