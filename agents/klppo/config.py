@@ -13,8 +13,9 @@ from agents.crystalformer.config import GroupChoice
 from agents.crystalformer.temperature import Temperature, TemperatureChoice, Temperatures, check_temperature
 from agents.klppo.losses import Baseline, Loss
 from agents.klppo.selection import FILTERS
-from agents.training.replay_buffer import PARTS, Draw
+from agents.training.replay_buffer import Draw
 from agents.training.run_folder import RunFolder
+from agents.training.transitions import PARTS
 from crystal_env.arguments import choice, finite_number, integer
 from crystal_env.errors import InputError
 
@@ -266,6 +267,9 @@ class TrainConfig(KLPPOConfig):
         constraints: Constraints of the environment on the crystals, as JSON.
         bins: Numeric bins of the discrete environment; 0 for the continuous one, as in the paper.
         iterations: Training iterations.
+        replay_from: File of crystals with rewards that the replay buffer starts with, such as those of a search or of
+            another run: .npz, .csv or .csv.gz, see `agents.training.replay_file`. The rewards must be those that the
+            reward of this run would give; how many crystals the policy can sample stands in run.json ("replayed").
         samples: Crystals of the trained model to sample and score at the end, as CIF files and a table.
         sample_temperature: Temperature of these crystals, which the trained model recommends: a number, or JSON for
             parts of a crystal, or None for that of training.
@@ -284,6 +288,7 @@ class TrainConfig(KLPPOConfig):
     constraints: dict[str, Any] = field(default_factory=dict)
     bins: int = 0
     iterations: int = 100
+    replay_from: Path | None = None
     samples: int = 100
     sample_temperature: TemperatureChoice = None
     device: str | None = None
@@ -303,6 +308,8 @@ class TrainConfig(KLPPOConfig):
         if self.floor is not None:
             finite_number("floor", self.floor)
         check_temperature("sample_temperature", self.sample_temperature)
+        if self.replay_from is not None and self.loss == "ppo":
+            raise InputError(f"replay_from needs loss 'topr' or 'balance', got {self.replay_from} and 'ppo'")
         for name in ("reward_kwargs", "constraints"):
             if not isinstance(getattr(self, name), Mapping):
                 raise InputError(f"{name} must be a dictionary, got {getattr(self, name)!r}")
@@ -345,6 +352,7 @@ class TrainConfig(KLPPOConfig):
             bounds = settings["reward_range"]
             settings["reward_range"] = None if bounds is None else tuple(bounds)
             settings["filters"] = tuple(settings["filters"])
+            settings["replay_from"] = settings["replay_from"] and Path(settings["replay_from"])
             return cls(**{**settings, "run": run, "resume": True, **changes})
         except (KeyError, TypeError) as error:
             raise InputError(f"{run} holds no run of this kind to resume: {error}") from error

@@ -10,7 +10,7 @@ from agents.crystalformer.decoder import walk
 from agents.crystalformer.distribution import Distribution
 from agents.crystalformer.temperature import Temperature
 from agents.klppo.env_layers import read_layers
-from agents.training.replay_buffer import REJECTED
+from agents.training.transitions import REJECTED
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.grammar.state import CrystalStates

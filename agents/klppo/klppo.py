@@ -36,7 +36,8 @@ from agents.klppo.rollout import Rollout
 from agents.klppo.selection import select
 from agents.training.micro_batches import micro_batches
 from agents.training.optimiser import optimiser_step
-from agents.training.replay_buffer import ReplayBuffer, Transitions
+from agents.training.replay_buffer import ReplayBuffer
+from agents.training.transitions import Transitions
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult
@@ -185,7 +186,7 @@ class KLPPO(CrystalAlgorithm):
         whose reward is not finite, is left out.
 
         Args:
-            crystals: B crystals, such as those of a search or of a file.
+            crystals: B crystals, such as those of a search or of a file (`ReplayBuffer.load`).
             result: their rewards, by default those of the environment's reward, which is then called.
 
         Raises:

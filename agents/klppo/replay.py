@@ -15,7 +15,8 @@ from agents.crystalformer.network import Network
 from agents.klppo.config import KLPPOConfig
 from agents.klppo.losses import balance_loss, group_means, tapered_surrogate
 from agents.training.micro_batches import micro_batches
-from agents.training.replay_buffer import PARTS, ReplayBuffer, Transitions
+from agents.training.replay_buffer import ReplayBuffer
+from agents.training.transitions import PARTS, Transitions
 from crystal_env.equivalents import equivalents
 
 _PRIOR = 50  # crystals that the running offset of a group counts as

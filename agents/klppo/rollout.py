@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.klppo.losses import k3
-from agents.training.replay_buffer import PARTS, Transitions
+from agents.training.transitions import PARTS, Transitions
 from crystal_env.crystal import CrystalBatch
 from crystal_env.reward import RewardResult
 from crystal_env.symmetry.canonical import prototype, wyckoff_template

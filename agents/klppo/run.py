@@ -15,6 +15,7 @@ import crystal_env  # noqa: F401  registers the environment
 from agents.klppo.config import TrainConfig
 from agents.klppo.klppo import KLPPO
 from agents.training.interrupt import Interrupt
+from agents.training.replay_buffer import ReplayBuffer
 from agents.training.run_folder import RunFolder
 from agents.training.sample_files import write_samples
 from crystal_env.errors import InputError
@@ -66,8 +67,12 @@ def _agent(config: TrainConfig, folder: RunFolder) -> KLPPO:
         folder.check_settings(settings, agent.run_settings)
         folder.forget_after(agent.iteration)
     else:
+        given = None if config.replay_from is None else ReplayBuffer.load(config.replay_from).data
         agent = KLPPO("CrystalFormerPolicy", env, **config.agent_options())
-        folder.write_settings(settings, parameters=agent.model.n_parameters)
+        replayed = 0 if given is None else agent.add_to_buffer(given.crystals, given.result)
+        if given is not None and not replayed:
+            raise InputError(f"replay_from must hold crystals of the environment, {config.replay_from} has none")
+        folder.write_settings(settings, parameters=agent.model.n_parameters, replayed=replayed)
     agent.run_settings = settings
     agent.model.temperature = config.sampling
     return agent

@@ -21,7 +21,7 @@ from tiny_grammar import (
 
 from agents import KLPPO
 from agents.klppo.replay import ReplayLosses
-from agents.training.replay_buffer import PARTS
+from agents.training.transitions import PARTS
 from crystal_env.elements import MIN_CONTACT
 from crystal_env.reward import RewardResult
 
