@@ -38,11 +38,13 @@ def test_python_of_the_readme_runs_from_top_to_bottom(tmp_path, monkeypatch, cap
 
 def test_python_of_the_page_on_reinforcement_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (block,) = python_of("docs/reinforcement.md")
+    first, second = python_of("docs/reinforcement.md")
     namespace: dict[str, object] = {}
-    exec(block, namespace)
+    exec(first, namespace)
     assert (tmp_path / "agent.zip").is_file()
     assert len(namespace["crystals"]) == 10
+    exec(second, namespace)
+    assert len(namespace["episodes"]) == len(namespace["second"].buffer) == 20
 
 
 def test_python_of_the_page_on_rewards_runs_in_the_environment(tmp_path, monkeypatch):

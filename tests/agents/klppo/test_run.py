@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 from ase.io import read
+from scored_crystals import assert_same, transitions
 from tiny_grammar import base_model
 
-from agents import CrystalFormer, DPOConfig, FinetuneConfig, PretrainConfig, dpo, finetune, pretrain
+from agents import KLPPO, CrystalFormer, DPOConfig, FinetuneConfig, PretrainConfig, dpo, finetune, pretrain
 from agents import cli as commands
 from agents.klppo.config import TrainConfig
 from agents.klppo.run import train
+from agents.training.replay_buffer import ReplayBuffer
+from agents.training.replay_file import write_transitions
 from agents.training.run_folder import RunFolder
 from benchmarks.cli import cli
 from crystal_env import Crystal, CrystalBatch
@@ -113,6 +116,40 @@ def test_a_run_is_not_overwritten_or_resumed_as_another_one(tmp_path, base):
         train(config(run, base, tau=0.2, resume=True), progress=False)
 
 
+def test_a_run_starts_from_the_crystals_of_a_file(tmp_path, base):
+    """One of them is outside the constraints of the environment. The run, its export and a resumed run need no file."""
+    given, run = transitions(range(0, 790, 10)), tmp_path / "run"
+    given.crystals.A[4, 0] = 8
+    write_transitions(tmp_path / "known.csv.gz", given)
+    agent = train(config(run, base, loss="topr", replay_from=tmp_path / "known.csv.gz", samples=0), progress=False)
+    assert len(agent.buffer) == 78 + 4 * 16
+    assert json.loads((run / "run.json").read_text())["replayed"] == 78
+    (tmp_path / "known.csv.gz").unlink()
+    KLPPO.load(run / "agent.zip").buffer.save(tmp_path / "replay.npz")
+    exported = ReplayBuffer.load(tmp_path / "replay.npz")
+    assert_same(exported, agent.buffer)
+    np.testing.assert_array_equal(exported.data.result.total[:4], given.result.total[:4])
+    assert exported.data.is_sampled.tolist() == [False] * 78 + [True] * 64
+    assert train(TrainConfig.of_run(run), progress=False).iteration == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        ("crystal,reward\n", {}, "replay_from must hold crystals of the environment, .*known.csv has none"),
+        ("crystal,reward\nNaCl,1\n", {}, "line 2 of .*known.csv: text form must be"),
+        (None, {}, "no such file: .*known.csv"),
+        (None, {"loss": "ppo"}, "replay_from needs loss 'topr' or 'balance'"),
+    ],
+)
+def test_a_run_does_not_start_from_a_file_that_is_of_no_use(tmp_path, base, text, options, words):
+    if text is not None:
+        (tmp_path / "known.csv").write_text(text)
+    with pytest.raises(InputError, match=words):
+        train(config(tmp_path / "run", base, replay_from=tmp_path / "known.csv", **{"loss": "topr", **options}), False)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
 def test_a_changed_file_of_settings_is_refused_by_name(tmp_path, base):
     run = tmp_path / "run"
     train(config(run, base), progress=False)
@@ -175,6 +212,8 @@ def test_the_command_takes_the_best_preset_and_arguments_win(monkeypatch):
     words = ["--n-epochs", "3", "--reward-range", "None", "--preset=best", "--log-ratio-weights", "{}"]
     ours = {"n_epochs": 3, "reward_range": None, "log_ratio_weights": {}}
     assert parsed(words, monkeypatch) == TrainConfig.from_preset("best", run=run, **ours)
+    ours = {"replay_from": Path("known.csv")}
+    assert parsed(["--replay-from", "known.csv"], monkeypatch) == TrainConfig.from_preset("best", run=run, **ours)
     words = ["--reward", "rewards:Density", "--reward-kwargs", '{"target": 3.0}']
     ours = {"reward": "rewards:Density", "reward_kwargs": {"target": 3.0}}
     assert parsed(words, monkeypatch) == TrainConfig.from_preset("best", run=run, **ours)
