@@ -8,6 +8,7 @@ import torch
 from agents import CrystalFormer
 from agents.crystalformer.likelihood import LogProb
 from agents.crystalformer.temperature import Temperature
+from crystal_env.crystal import CrystalBatch
 from crystal_env.grammar.constraints import SpaceGroup
 
 
@@ -23,7 +24,6 @@ class Divergence(NamedTuple):
     parts: dict[str, float]
 
 
-@torch.inference_mode()
 def kl_divergence(
     model: CrystalFormer,
     base: CrystalFormer,
@@ -43,6 +43,22 @@ def kl_divergence(
         temperature: of both models.
     """
     crystals = model.sample(space_groups, size, seed=seed, temperature=temperature)
+    return kl_divergence_on(crystals, model, base, temperature)
+
+
+@torch.inference_mode()
+def kl_divergence_on(
+    crystals: CrystalBatch, model: CrystalFormer, base: CrystalFormer, temperature: Temperature = 1.0
+) -> Divergence:
+    """Estimate the KL divergence of a model from a base model on samples of the model.
+
+    Args:
+        crystals: B samples of p.
+        model: p.
+        base: q.
+        temperature: of both models, at which the crystals were sampled.
+    """
+    size = len(crystals)
     ours, theirs = (of.log_prob(crystals, temperature=temperature) for of in (model, base))
     apart = {name: (getattr(ours, name) - getattr(theirs, name)).double().cpu().numpy() for name in LogProb._fields}
     total = apart.pop("total")

@@ -106,15 +106,15 @@ def _estimates(work: Work, sample: _Sample, short: str) -> dict[str, Estimate]:
 
 def table_s2(work: Work) -> Outcome:
     """Return the dielectric materials discovered, ranked by their figures of merit."""
-    size = work.settings.size or 5000
+    size, name = work.settings.size or 5000, work.fom_names[0]
     found = _found(work, size)
+    speed = sampling_speed(work.model(name), DIELECTRIC_GROUP, work.temperature(name))
     head = ["formula", "gap (eV)", "constant", "figure of merit (eV)", "E_hull", "novel", "no DFPT"]
     lines = [["", *(f"paper: {name}" for name in head), *(f"ours: {name}" for name in head)]]
     for place in range(len(TABLE_S2)):
         cells = [_cells(rows[place]) if place < len(rows) else [""] * 7 for rows in (TABLE_S2, found.rows)]
         lines.append([str(place + 1), *cells[0], *cells[1]])
     rows = found.rows
-    speed = sampling_speed(work.model(work.fom_names[0]), DIELECTRIC_GROUP, work.settings.temperature)
     estimates = {
         "crystals sampled": Estimate(size),
         "seconds to sample them": Estimate(size / speed),
@@ -314,7 +314,11 @@ def _points(crystals: CrystalBatch, foms: RewardResult, energies: NDArray[np.flo
 def _about(work: Work, size: int) -> str:
     settings = work.settings
     constant = settings.dielectric_model or "M3GNet trained here (see fig_s4)"
-    runs = f"RL: {', '.join(run.name for run in settings.runs)}." if settings.runs else about_rl(settings)
+    runs = (
+        f"RL: {', '.join(run.name for run in settings.runs)}."
+        if settings.runs
+        else about_rl(settings, "the figure of merit")
+    )
     return (
         f"{about(work)} {runs} {size} crystals of each model in space group {DIELECTRIC_GROUP} (the "
         f"paper: 5,000). Dielectric constant: {constant}; band gap: MEGNet, PBE. All numbers are predictions of the "

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from benchmarks.paper.published import MIN_FOM, STABLE
 
-COLOURS = {"mp20": "0.6", "base": "tab:blue", "sft": "tab:green", "rl": "tab:orange", "fom": "tab:orange"}
+COLOURS = {
+    "mp20": "0.6",
+    "base": "tab:blue",
+    "base_sharp": "tab:cyan",
+    "sft": "tab:green",
+    "rl": "tab:orange",
+    "fom": "tab:orange",
+}
 """Model -> its colour in all figures; others take the next one of matplotlib's cycle."""
 
 _SHOWN = (-0.5, 3.0)  # eV/atom

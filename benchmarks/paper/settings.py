@@ -13,7 +13,7 @@ from rewards.property import BAND_GAP_MODEL
 _GAP_FOLDER = "MEGNet-MP-2019.4.1-BandGap-mfi"
 _HULL, _ELEMENTS = "mp_hull_reference.csv.gz", "mp_elemental_reference_entries_2023-02-07.json.gz"
 _TRAINING, _VALIDATION = "mp20_train.csv.gz", "mp20_val.csv.gz"
-_NAMES = {"mp20", "base", "rl", "sft", "fom"}  # of models
+_NAMES = {"mp20", "base", "base_sharp", "rl", "sft", "fom"}  # of models
 _TARGETS = "mp_dielectric_targets.csv.gz"
 
 
@@ -27,12 +27,12 @@ class Settings:
         out: Folder for pictures, tables and numbers.
         cache: Folder of what figures share: crystals, energies, trained models. By default in the user's cache.
         base: Base model: a name, or a path such as the paper's checkpoint after ``crystalgen convert``.
-        preset: Preset of `agents.KLPPO`: ``"paper"`` (Table S1, needs batches of 1,000), or ``"best"``, which learns
-            from few crystals.
+        preset: Preset of `agents.KLPPO`: ``"paper"`` (Table S1, needs batches of 1,000; the reward is minus the energy
+            above the hull), or ``"best"``, which learns from few crystals and maximises S.U.N.
         iterations: Iterations of reinforcement; the paper has 100 to 200.
         batch_size: Crystals in an iteration; the paper has 1,000.
-        temperature: Temperature that all models are sampled at; None for what each recommends, such as those that were
-            trained with the preset ``"best"``.
+        temperature: Temperature that all models are sampled at. By default 1, as in the paper, but for models of
+            reinforcement what they recommend: 1 with the preset ``"paper"``, less with ``"best"``.
         sft_samples: Crystals sampled for supervised fine-tuning; the paper has 10,000.
         sft_relax: Relax these with CHGNet before the stable ones are selected, as in the paper; seconds a crystal.
         epochs: Maximum number of passes over the data of the dielectric constant.
@@ -56,7 +56,7 @@ class Settings:
     preset: Preset = "best"
     iterations: int = 24
     batch_size: int = 250
-    temperature: float | None = 1.0
+    temperature: float | None = None
     sft_samples: int = 1000
     sft_relax: bool = False
     epochs: int = 20

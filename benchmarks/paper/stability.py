@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from agents import CrystalFormer
+from agents.crystalformer.temperature import Temperature
+from agents.klppo.config import KLPPOConfig
 from agents.training.run_folder import RunFolder
+from benchmarks.metrics.kl import kl_divergence_on
 from benchmarks.metrics.properties import fixed_order
 from benchmarks.paper.captions import about, about_rl
 from benchmarks.paper.outcome import Estimate, Outcome, mean, percent
@@ -22,7 +25,9 @@ from rewards.matching import Reference, structure_labels
 
 _DEEP = -0.2  # eV/atom: below, the hull lacks a phase or the potential fails
 _TIMED = 100  # crystals
-_NAMES = {"mp20": "MP-20", "base": "Alex-20", "sft": "SFT", "rl": "RL"}
+_NAMES = {"mp20": "MP-20", "base": "Alex-20", "base_sharp": "base, sharp", "sft": "SFT", "rl": "RL"}
+_SHORT = {"base": "base", "base_sharp": "base sharp", "rl": "RL"}
+_LABELS = {"base": "pre-trained", "base_sharp": "pre-trained, sharp", "rl": "RL fine-tuned"}
 
 
 class SunFlags(NamedTuple):
@@ -69,18 +74,22 @@ def fig2(work: Work) -> Outcome:
     ):
         axes.plot(steps, values, ".-", color="tab:orange")
         axes.set(xlabel="training step", ylabel=label)
-    few = max(1, len(steps) // 5)
+    few, is_paper, batch_size = max(1, len(steps) // 5), work.settings.preset == "paper", work.settings.batch_size
+    config = KLPPOConfig.from_preset(work.settings.preset)
+    replayed = round(config.replay_ratio * batch_size / config.minibatch_size)
     estimates = {
-        "tau (eV/atom)": Estimate(TAU),
-        "crystals of a step": Estimate(work.settings.batch_size),
-        "optimiser steps between resampling": Estimate(3 if work.settings.preset == "paper" else 1),
+        "tau (eV/atom)": Estimate(TAU if is_paper else None),
+        "crystals of a step": Estimate(batch_size),
+        "optimiser steps between resampling": Estimate(config.n_epochs if is_paper else replayed),
         "mean energy above hull, first steps (eV/atom)": Estimate(float(energy[:few].mean())),
         "mean energy above hull, last steps (eV/atom)": Estimate(float(energy[-few:].mean())),
         "KL from the base model, first steps (nats)": Estimate(float(divergence[:few].mean())),
         "KL from the base model, last steps (nats)": Estimate(float(divergence[-few:].mean())),
-        "stable, first steps (%)": Estimate(100 * float(np.mean([e["rollout/success_rate"] for e in history[:few]]))),
-        "stable, last steps (%)": Estimate(100 * float(np.mean([e["rollout/success_rate"] for e in history[-few:]]))),
     }
+    kind = "stable" if is_paper else "new S.U.N."
+    for place, entries in (("first", history[:few]), ("last", history[-few:])):
+        rate = float(np.mean([entry["rollout/success_rate"] for entry in entries]))
+        estimates[f"{kind}, {place} steps (%)"] = Estimate(100 * rate)
     caption = (
         f"{about(work)} {about_rl(work.settings)} First and last steps are means of {few}. Energies are clipped to "
         "±10 eV/atom, and a crystal that cannot be scored counts 10, as in the paper's code."
@@ -99,15 +108,14 @@ def curves(history: list[dict[str, float]]) -> tuple[NDArray[np.float64], NDArra
 def fig3(work: Work) -> Outcome:
     """Return the energies above the hull of base model and fine-tuned model."""
     size = work.settings.size or 1000
-    energies, flags = _sampled(work, ("base", "rl"), size)
-    labels = {"base": "pre-trained", "rl": "RL fine-tuned"}
+    energies, flags = _sampled(work, work.rl_models, size)
     figure = Figure(figsize=(5, 3.8), layout="constrained")
-    fractions = {name: f"{labels[name]}: {flag.stable.mean():.1%} stable" for name, flag in flags.items()}
+    fractions = {name: f"{_LABELS[name]}: {flag.stable.mean():.1%} stable" for name, flag in flags.items()}
     plot_energies(figure.subplots(), energies, fractions)
     estimates: dict[str, Estimate] = {"crystals of each model": Estimate(size)}
-    for name, short in (("base", "base"), ("rl", "RL")):
-        values, flag = energies[name], flags[name]
-        speed = sampling_speed(work.model(name), work.groups, work.settings.temperature)
+    for name, flag in flags.items():
+        values, short = energies[name], _SHORT[name]
+        speed = sampling_speed(work.model(name), work.groups, work.temperature(name))
         estimates |= {
             f"stable, {short} (%)": percent(flag.stable),
             f"S.U.N., {short} (%)": percent(flag.sun),
@@ -117,6 +125,7 @@ def fig3(work: Work) -> Outcome:
             f"more than 0.2 eV/atom below the hull, {short} (%)": percent(values < _DEEP),
             f"mean energy above hull of the scored, {short} (eV/atom)": mean(values[np.isfinite(values)]),
         }
+    estimates |= _divergences(work, size)
     data = {"e_above_hull": {name: _plain(values) for name, values in energies.items()}}
     caption = (
         f"{about(work)} {about_rl(work.settings)} Speeds are those of sampling {_TIMED} crystals on this machine. "
@@ -125,7 +134,19 @@ def fig3(work: Work) -> Outcome:
     return Outcome(caption, estimates, figure, data)
 
 
-def sampling_speed(model: CrystalFormer, groups: Any, temperature: float | None) -> float:
+def _divergences(work: Work, size: int) -> dict[str, Estimate]:
+    """Return the KL divergence of the fine-tuned model from the base model, on its samples, both at its temperature."""
+    crystals, temperature = work.crystals("rl", size), work.temperature("rl")
+    found = kl_divergence_on(crystals, work.model("rl"), work.model("base"), temperature)
+    return {
+        "KL from the base model, RL (nats)": Estimate(found.total),
+        "KL from the base model, RL, letters and elements (nats)": Estimate(
+            found.parts["letters"] + found.parts["elements"]
+        ),
+    }
+
+
+def sampling_speed(model: CrystalFormer, groups: Any, temperature: Temperature = 1.0) -> float:
     """Return how many crystals a model samples per second, the best of three runs."""
     times = []
     for _ in range(3):
@@ -137,7 +158,7 @@ def sampling_speed(model: CrystalFormer, groups: Any, temperature: float | None)
 
 def fig4(work: Work) -> Outcome:
     """Return the fractions of stable and S.U.N. crystals in 14 space groups."""
-    size, models = work.settings.size or 50, ("base", "rl")
+    size, models = work.settings.size or 50, work.rl_models
     flags = {name: _by_group(work, name, size) for name in models}
     counts = {
         f"{kind}, {name}": [getattr(flag, kind) for flag in flags[name]]
@@ -148,7 +169,7 @@ def fig4(work: Work) -> Outcome:
     names = [str(SpaceGroupType(group).hm_short).replace(" ", "") for group in SPACE_GROUPS]
     figure = Figure(figsize=(11, 6), layout="constrained")
     for axes, kind, label in zip(figure.subplots(2, 1), ("stable", "sun"), ("stable (%)", "S.U.N. (%)"), strict=True):
-        parts = {long: found[f"{kind}, {name}"] for name, long in zip(models, ("pre-trained", "RL"), strict=True)}
+        parts = {_LABELS[name]: found[f"{kind}, {name}"] for name in models}
         fractions = {key: [e.value or 0.0 for e in estimates] for key, estimates in parts.items()}
         plot_bars(axes, names, fractions, {key: [(e.low, e.high) for e in part] for key, part in parts.items()}, label)
         axes.legend(frameon=False)
@@ -161,7 +182,8 @@ def group_estimates(counts: dict[str, list[NDArray[np.bool_]]], size: int) -> di
     """Return the quantities that the text states about Fig. 4.
 
     Args:
-        counts: "stable, base", "stable, rl", "sun, base", "sun, rl" -> flags (size,) for each of the 14 groups.
+        counts: "stable, base", "stable, rl", "sun, base", "sun, rl" and those of other models -> flags (size,) for each
+            of the 14 groups.
         size: crystals of each group and model.
     """
     fraction = {key: 100 * np.array([chosen.mean() for chosen in groups]) for key, groups in counts.items()}
@@ -188,7 +210,7 @@ def fig5(work: Work) -> Outcome:
     settings = work.settings
     size = settings.size or 1000
     bases = ("mp20",) if settings.base == "mp20" else ("mp20", "base")
-    _, flags = _sampled(work, (*bases, "sft", "rl"), size)
+    _, flags = _sampled(work, (*bases, "sft", *work.rl_models[1:]), size)
     found = {name: percent(flag.sun) for name, flag in flags.items()}
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()

@@ -19,15 +19,15 @@ from tqdm import tqdm
 from agents import CrystalFormer, FinetuneConfig, TrainConfig, finetune
 from agents.crystalformer.config import GroupChoice
 from agents.crystalformer.temperature import Temperatures
-from agents.klppo.config import PRESETS
+from agents.klppo.config import PRESETS, RUN_PRESETS
 from benchmarks.metrics.properties import energies_above_hull
 from benchmarks.paper.published import DIELECTRIC_GROUP, TAU, TAU_FOM
 from benchmarks.paper.settings import Settings
 from benchmarks.provenance import chgnet_digest, file_digest
 from crystal_env.crystal import CrystalBatch
 from crystal_env.dataset import load_crystals
-from crystal_env.reward import Reward, RewardResult
-from rewards import Cached, DielectricFoM, EnergyAboveHull, load_potential
+from crystal_env.reward import Reward, RewardResult, resolve_reward
+from rewards import SUN, Cached, DielectricFoM, EnergyAboveHull, load_potential
 from rewards.matching import Reference
 
 if TYPE_CHECKING:
@@ -63,6 +63,19 @@ class PaperEnergy(EnergyAboveHull):
         """Score B crystals."""
         total, terms, failures = super().__call__(crystals)
         return RewardResult(total, {**terms, "clipped": -total}, failures)
+
+
+class PaperSUN(SUN):
+    """`rewards.SUN` of the energies of another reward, by default `PaperEnergy`, against a training set.
+
+    Args:
+        training: file of the crystals that are known.
+        energy: the reward with the term ``e_above_hull``, as ``"module:attribute"``.
+        energy_kwargs: its arguments.
+    """
+
+    def __init__(self, training: str, energy: str, energy_kwargs: dict[str, Any]) -> None:
+        super().__init__(reference=training, energy=resolve_reward(energy, energy_kwargs))
 
 
 class Work:
@@ -110,6 +123,13 @@ class Work:
         return {"reward": "benchmarks.paper.work:PaperEnergy", "reward_kwargs": kwargs}
 
     @cached_property
+    def sun_reward(self) -> dict[str, Any]:
+        """Name and arguments of the reward of S.U.N. crystals, with the same energies."""
+        energy = {"energy": self.energy_reward["reward"], "energy_kwargs": self.energy_reward["reward_kwargs"]}
+        kwargs = {"training": str(self.settings.training_file()), **energy}
+        return {"reward": "benchmarks.paper.work:PaperSUN", "reward_kwargs": kwargs}
+
+    @cached_property
     def fom_models(self) -> dict[str, Any]:
         """Arguments of `rewards.DielectricFoM`; the model of the dielectric constant is trained with the first use."""
         dielectric, limit = (
@@ -150,16 +170,32 @@ class Work:
     def model(self, name: str) -> CrystalFormer:
         """Return a model by its name: ``"mp20"``, ``"base"``, a run of the settings, or one trained with the first use.
 
-        ``"rl"`` is fine-tuned by reinforcement on the energy above the hull, ``"sft"`` by likelihood on its own stable
-        crystals, ``"fom"`` by reinforcement on the figure of merit in space group 225.
+        ``"rl"`` is fine-tuned by reinforcement on the energy above the hull, or on S.U.N. with the preset ``best``;
+        ``"sft"`` by likelihood on its own stable crystals; ``"fom"`` by reinforcement on the figure of merit in space
+        group 225. ``"base_sharp"`` is the base model, for samples at the temperature of ``"rl"``.
         """
         if name not in self._models:
             source: dict[str, Any] = {"mp20": lambda: "mp20", "base": lambda: self.settings.base}
+            source |= {"base_sharp": source["base"]}
             source |= {"rl": self.rl_run, "fom": self.fom_run, "sft": self.sft_run}
             source |= {run.name: lambda run=run: run for run in self.settings.runs}
             path = source[name]()
             self._models[name] = CrystalFormer.from_pretrained(path / "model" if isinstance(path, Path) else path)
         return self._models[name]
+
+    def temperature(self, name: str) -> Temperatures:
+        """Return the temperature at which a model is sampled; see the settings."""
+        if self.settings.temperature is not None:
+            return Temperatures.of(self.settings.temperature)
+        if name in ("mp20", "base", "sft"):
+            return Temperatures()
+        return self.model("rl" if name == "base_sharp" else name).temperature
+
+    @property
+    def rl_models(self) -> tuple[str, ...]:
+        """The models that reinforcement is compared by: before, before at the temperature of after, and after."""
+        is_sharper = self.temperature("rl") != self.temperature("base")
+        return ("base", "base_sharp", "rl") if is_sharper else ("base", "rl")
 
     def digest(self, name: str) -> str:
         """Return the SHA-256 of the weights of a model."""
@@ -175,13 +211,11 @@ class Work:
 
         The first of a larger number are those of a smaller one.
         """
-        seed, model, parts = self.settings.seed, self.model(name), []
-        given = self.settings.temperature
-        temperature = model.temperature if given is None else Temperatures.of(given)
+        seed, temperature, parts = self.settings.seed, self.temperature(name), []
         groups = self.groups if space_group is None else space_group
         kind = _digest(groups) if isinstance(groups, tuple) else groups
-        at = "" if temperature.are_one else f"-{_digest(temperature.to_dict())}"
-        folder = self.folder / "crystals" / f"{self.digest(name)[:16]}-{kind}-{seed}{at}"
+        sharp = "" if temperature.are_one else f"-{_digest(temperature.to_dict())}"
+        folder = self.folder / "crystals" / f"{self.digest(name)[:16]}-{kind}-{seed}{sharp}"
         folder.mkdir(parents=True, exist_ok=True)
         what = f"{name}: sampling" if space_group is None else f"{name}: sampling space group {space_group}"
         with tqdm(total=size, desc=what, unit="crystal", disable=not progress) as bar:
@@ -190,7 +224,7 @@ class Work:
                 if not path.is_file():
                     rng = np.random.default_rng([seed, chunk])
                     fresh = folder / f".{chunk}.{os.getpid()}.npz"
-                    model.sample(groups, CHUNK, seed=rng, temperature=temperature).save(fresh)
+                    self.model(name).sample(groups, CHUNK, seed=rng, temperature=temperature).save(fresh)
                     fresh.replace(path)
                 parts.append(CrystalBatch.load(path))
                 bar.update(min(CHUNK, size - chunk * CHUNK))
@@ -219,14 +253,14 @@ class Work:
         return RewardResult.concatenate(results, floor=0.0, names=tuple(results[0].terms) if results else ())
 
     def rl_run(self) -> Path:
-        """Return the folder of reinforcement on the energy above the hull: Table S1, at the settings' size."""
-        options = {**self.energy_reward, "space_group": self.groups, "tau": TAU}
-        return self._reinforced("rl", options, {"reward_range": (-2.0, 1.0)})
+        """Return the folder of reinforcement on the energy above the hull, or with the preset ``best`` on S.U.N."""
+        reward = {**self.energy_reward, "tau": TAU} if self.settings.preset == "paper" else self.sun_reward
+        return self._reinforced("rl", {**reward, "space_group": self.groups})
 
     def fom_run(self) -> Path:
         """Return the folder of reinforcement on the figure of merit: Table S1, at the settings' size."""
         reward = {"reward": "rewards:DielectricFoM", "reward_kwargs": self.fom_models, "floor": 0.0}
-        return self._reinforced("fom", {**reward, "space_group": DIELECTRIC_GROUP, "tau": TAU_FOM}, {})
+        return self._reinforced("fom", {**reward, "space_group": DIELECTRIC_GROUP, "tau": TAU_FOM})
 
     def sft_run(self) -> Path:
         """Return the folder of supervised fine-tuning: appendix A, at the settings' size."""
@@ -278,14 +312,14 @@ class Work:
         name = f"{type(reward).__name__} {_digest(about)}"
         return Cached(reward, path=self.folder / f"{name.replace(' ', '-')}.sqlite", name=name, key="exact")
 
-    def _reinforced(self, kind: str, options: dict[str, Any], of_best: dict[str, Any]) -> Path:
-        """Return the folder of a training with the settings' preset; some options are those of the preset ``best``."""
+    def _reinforced(self, kind: str, options: dict[str, Any]) -> Path:
+        """Return the folder of a training with the settings' preset, all iterations of one size."""
         from agents.klppo.run import train
 
         preset = self.settings.preset
         options |= {"iterations": self.settings.iterations, "batch_size": self.settings.batch_size, "samples": 0}
-        options |= of_best if preset == "best" else {}
-        run = self._folder_of(kind, {**PRESETS[preset], **options})
+        options |= {"learning_starts": 0}
+        run = self._folder_of(kind, {**PRESETS[preset], **RUN_PRESETS[preset], **options})
         config = TrainConfig.from_preset(preset, run=run, **self._common(), **options)
         return self._once(run, lambda: train(config))
 

@@ -2,6 +2,7 @@
 
 import gzip
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -66,15 +67,23 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def work(data, folder, patch):
-    """Shared computations without a potential, with trainings of two iterations of six crystals."""
+    """Shared computations without a potential, with trainings of two iterations of one step."""
     folders = {"out": folder / "out", "cache": folder / "cache"}
-    settings = Settings(size=12, hull="mp20-chgnet", iterations=2, batch_size=6, sft_samples=20, **folders)
+    settings = Settings(size=12, hull="mp20-chgnet", iterations=2, batch_size=48, sft_samples=20, **folders)
     patch.setattr("benchmarks.paper.work.CHUNK", 12)
     for module in ("stability", "dielectrics"):
         patch.setattr(f"benchmarks.paper.{module}.sampling_speed", lambda model, groups, temperature: 10.0)
     patch.setitem(sys.modules, "tiny_reward", SimpleNamespace(energy=energy))
     made = Work(settings, energy=energy, fom=figure_of_merit)
     vars(made)["energy_reward"] = {"reward": "tiny_reward:energy", "reward_kwargs": {}}  # what is computed once
+    return made
+
+
+@pytest.fixture(scope="module")
+def paper_work(work):
+    """The same with the preset of the paper."""
+    made = Work(replace(work.settings, preset="paper", batch_size=8), energy=energy, fom=figure_of_merit)
+    vars(made)["energy_reward"] = work.energy_reward
     return made
 
 

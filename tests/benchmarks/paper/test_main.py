@@ -34,6 +34,16 @@ def test_the_command_prints_and_writes(data, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "fig_s2.json").read_text())["provenance"]["settings"]["size"] == 7
 
 
+@pytest.mark.parametrize(("preset", "tau", "counted"), [("paper", "0.1", "stable"), ("best", "–", "new S.U.N.")])
+def test_the_preset_is_chosen_on_the_command_line(preset, tau, counted, data, tmp_path, capsys):
+    size = ["--preset", preset, "--iterations", "2", "--batch-size", "4", "--hull", "mp20-chgnet"]
+    main(["fig2", *size, "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")])
+    shown = capsys.readouterr().out
+    assert f"| tau (eV/atom) | 0.1 | {tau} |" in shown
+    assert f"| {counted}, last steps (%) |" in shown
+    assert json.loads((tmp_path / "out" / "fig2.json").read_text())["provenance"]["settings"]["preset"] == preset
+
+
 def test_missing_files_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("CRYSTALGEN_DATA", str(tmp_path))
     with pytest.raises(SystemExit, match=re.escape(str(tmp_path / "mp20_train.csv.gz"))):

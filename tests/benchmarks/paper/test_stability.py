@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from agents import finetune
@@ -47,7 +48,7 @@ def test_fig2_shows_what_each_step_of_the_training_had(work):
 
 def test_fig3_counts_the_crystals_below_the_line(work):
     outcome = fig3(work)
-    for name, short in (("base", "base"), ("rl", "RL")):
+    for name, short in (("base", "base"), ("base_sharp", "base sharp"), ("rl", "RL")):
         crystals = work.crystals(name, 12)
         energies = [value for value in np.abs(crystals.volume_per_atom() - 20) / 50 if value < 1]
         shown = [value for value in outcome.data["e_above_hull"][name] if value is not None]
@@ -57,6 +58,23 @@ def test_fig3_counts_the_crystals_below_the_line(work):
         )
     ours = {name: estimate.value for name, estimate in outcome.estimates.items()}
     assert ours["S.U.N. per second, base"] == pytest.approx(10 * ours["S.U.N., base (%)"] / 100)
+    crystals, sharp = work.crystals("rl", 12), work.temperature("rl")
+    with torch.inference_mode():
+        after, before = (work.model(name).log_prob(crystals, temperature=sharp) for name in ("rl", "base"))
+    expected = sum(float((getattr(after, part) - getattr(before, part)).mean()) for part in ("letters", "elements"))
+    found = ours["KL from the base model, RL, letters and elements (nats)"]
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert found != 0
+
+
+def test_the_preset_paper_is_compared_at_temperature_1(paper_work):
+    outcome = fig3(paper_work)
+    assert not any("sharp" in name for name in outcome.estimates)
+    assert outcome.estimates["KL from the base model, RL (nats)"].value != 0
+    assert "as in Table S1, on the energy above the hull" in outcome.caption
+    assert fig2(paper_work).estimates["tau (eV/atom)"] == Estimate(0.1)
+    shown = {f"{kind}, {model}" for kind in ("stable", "sun") for model in ("base", "rl")}
+    assert set(fig4(paper_work).data) == {"space_groups", *shown}
 
 
 def test_fig4_looks_at_each_group_for_itself(work, known, monkeypatch):
@@ -64,11 +82,13 @@ def test_fig4_looks_at_each_group_for_itself(work, known, monkeypatch):
         rng = np.random.default_rng([group, name == "rl"])
         return known[rng.integers(40, size=size)]  # with repeats
 
+    models = ("base", "base_sharp", "rl")
+
     monkeypatch.setattr(Work, "crystals", sample)
     outcome = fig4(work)
     groups = outcome.data["space_groups"]
     assert groups == list(published.SPACE_GROUPS)
-    for name in ("base", "rl"):
+    for name in models:
         for place, group in enumerate(groups):
             crystals = sample(work, name, 12, group, False)
             flags = sun_flags(crystals, work.energies(crystals, name), work.training)
@@ -84,7 +104,7 @@ def test_fig5_compares_the_ways_of_fine_tuning(work, monkeypatch):
     monkeypatch.setattr("benchmarks.paper.work.finetune", lambda config: finetune(replace(config, epochs=1)))
     outcome = fig5(work)
     assert outcome.estimates["S.U.N., Alex-20 (%)"] == Estimate(None)
-    for name in ("mp20", "sft", "rl"):
+    for name in ("mp20", "base_sharp", "sft", "rl"):
         crystals = work.crystals(name, 12)
         flags = sun_flags(crystals, work.energies(crystals, name), work.training)
         assert outcome.data[name] == {"stable": flags.stable.sum(), "sun": flags.sun.sum(), "of": 12}
