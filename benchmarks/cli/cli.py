@@ -28,7 +28,7 @@ _AGENTS = {
 COMMANDS = _AGENTS | {
     "evaluate": "Compare crystals of any generators: validity, uniqueness, novelty, stability.",
     "benchmark": "Run an agent on a benchmark task and rank the results.",
-    "demo": "Fine-tune the shipped model towards stable crystals in five minutes.",
+    "demo": "Fine-tune the shipped model towards stable, novel crystals in five minutes.",
     "hull": "Build, inspect and check convex hulls.",
     "property": "Train a property model on structures and targets.",
 }

@@ -1,8 +1,7 @@
-"""The demo: reinforcement learning fine-tunes the shipped base model towards stable crystals.
+"""The demo: reinforcement learning fine-tunes the shipped base model towards stable, unique, novel crystals.
 
-`KLPPO` fine-tunes the model in five space groups of high symmetry, where crystals are small and energies cheap. The
-reward is minus the energy above the convex hull by CHGNet. Samples of the base model and of the fine-tuned model are
-compared, of the same size and in the same space groups.
+`KLPPO` with its preset ``best`` learns from `rewards.SUN`, in the space groups of MP-20. Samples of the base model, at
+temperature 1 and at those of the fine-tuned one, are compared with samples of the latter, all of the same size.
 """
 
 import time
@@ -10,24 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
 from agents import CrystalFormer
+from agents.crystalformer.temperature import Temperatures
 from agents.klppo.config import TrainConfig
 from agents.klppo.run import train
+from agents.training.run_folder import RunFolder
 from benchmarks.cli import demo_report
-from benchmarks.cli.demo_report import Sample
-from crystal_env.crystal import CrystalBatch
-from rewards import EnergyAboveHull, Validity
+from benchmarks.cli.demo_results import DOUBTFUL_DEPTH, ModelSample
+from benchmarks.metrics.kl import kl_divergence_on
+from benchmarks.metrics.reference import DEFAULT_FILES, NoveltyReference, load_reference, reference_text
+from benchmarks.metrics.sample import evaluate_sample
+from benchmarks.samples.samples import Samples
+from crystal_env.dataset import data_folder
+from rewards import EnergyAboveHull
 
-SPACE_GROUPS = (139, 194, 216, 221, 225)
-"""I4/mmm, P6_3/mmc, F-43m, Pm-3m and Fm-3m: the space groups of many simple prototypes."""
-
-MAX_DEPTH = 0.2
-"""Largest energy below the hull in eV/atom that is accepted: farther below, the hull lacks a phase."""
-
-_CHUNK = 128
+_SAMPLES = 99  # tells the random numbers of the samples from those of training
 
 
 @dataclass
@@ -37,41 +34,47 @@ class Args:
     Attributes:
         out: Folder of the results.
         iterations: Number of batches to sample and learn from.
-        batch_size: Crystals in a batch.
+        batch_size: Crystals in a batch, each of which is an oracle call.
+        replay_ratio: Crystals learned from for each one that is sampled.
         crystals: Crystals sampled for the comparison, from each model.
-        tau: KL coefficient; a smaller one gives more stable crystals of less variety.
-        learning_rate: Peak Adam learning rate.
         seed: Seed of all random numbers.
     """
 
     out: Path = Path("runs/demo")
-    iterations: int = 40
-    batch_size: int = 256
+    iterations: int = 20
+    batch_size: int = 200
+    replay_ratio: float = 6.0
     crystals: int = 1000
-    tau: float = 0.1
-    learning_rate: float = 4e-4
     seed: int = 0
 
 
 def main(args: Args) -> None:
-    """Fine-tune the base model on the energy above the hull and compare samples before and after."""
+    """Fine-tune the base model on S.U.N. and compare samples before and after."""
     started = time.time()
+    reference = load_reference(required=False)
     config = TrainConfig.from_preset(
         "best",
         run=args.out / "run",
-        reward_kwargs={"max_depth": MAX_DEPTH},
-        space_group=SPACE_GROUPS,
+        reward_kwargs={"reference": "mp20" if reference.files else None, "max_depth": DOUBTFUL_DEPTH},
         iterations=args.iterations,
         batch_size=args.batch_size,
-        tau=args.tau,
-        learning_rate=args.learning_rate,
+        learning_starts=0,
+        replay_ratio=args.replay_ratio,
         samples=0,
         seed=args.seed,
     )
-    base = CrystalFormer.from_pretrained("mp20")
-    reward = EnergyAboveHull(max_depth=MAX_DEPTH)
-    print(f"base model mp20, space groups {SPACE_GROUPS}, tau {args.tau}, seed {args.seed}")
-    before = _evaluate(base, base, reward, args, "base model")
+    about = [
+        f"The base model mp20 is fine-tuned with {args.iterations * args.batch_size:,} calls of rewards.SUN "
+        f"(CHGNet, hull mp20-chgnet), seed {args.seed}.",
+        _about_novelty(reference),
+        f"Sharp is temperature {config.sampling.in_words()}, which the fine-tuned model recommends.",
+    ]
+    print("\n".join(about))
+    base, one = CrystalFormer.from_pretrained("mp20"), Temperatures()
+    before = [
+        _evaluate(base, base, one, reference, args, "base model, T = 1"),
+        _evaluate(base, base, config.sampling, reference, args, "base model, sharp"),
+    ]
     for leftover in ("agent.zip", "history.jsonl"):
         (args.out / "run" / leftover).unlink(missing_ok=True)
     try:
@@ -79,30 +82,32 @@ def main(args: Args) -> None:
     except KeyboardInterrupt:
         print("interrupted: evaluating the model of the last checkpoint")
         model = CrystalFormer.from_pretrained(args.out / "run" / "model")
-    after = _evaluate(model.cpu(), base, reward, args, "fine-tuned")
-    demo_report.write(args.out, before, after)
+    after = _evaluate(model.cpu(), base, config.sampling, reference, args, "fine-tuned, sharp")
+    demo_report.write(args.out, [*before, after], RunFolder(args.out / "run").history(), about)
     print(f"done in {(time.time() - started) / 60:.1f} minutes; the model is in {args.out / 'run' / 'model'}")
 
 
-def _evaluate(model: CrystalFormer, base: CrystalFormer, reward: EnergyAboveHull, args: Args, name: str) -> Sample:
-    """Sample crystals and score them."""
-    rng = np.random.default_rng([args.seed, args.iterations])
-    crystals = model.sample(list(SPACE_GROUPS), args.crystals, seed=rng, temperature=1)
-    parts = [crystals[start : start + _CHUNK] for start in range(0, len(crystals), _CHUNK)]
-    results = [reward(part) for part in tqdm(parts, desc=name, unit="batch")]
-    scored = np.concatenate([result.scored for result in results])
-    return Sample(
-        crystals,
-        np.concatenate([result.terms["e_above_hull"] for result in results]),
-        scored,
-        np.concatenate([result.success() for result in results]),
-        Validity()(crystals).success(),
-        _kl_divergence(model, base, crystals),
+def _about_novelty(reference: NoveltyReference) -> str:
+    """Return what novelty is measured against, or that it cannot be."""
+    if reference.files:
+        return f"Novel is what is not in {reference_text(reference.facts())}."
+    return (
+        "Novelty could not be checked, and stable and unique crystals are counted instead of S.U.N.: the folder "
+        f"$CRYSTALGEN_DATA, {data_folder()}, must hold {' and '.join(DEFAULT_FILES)}, tables with a column cif."
     )
 
 
-@torch.inference_mode()
-def _kl_divergence(model: CrystalFormer, base: CrystalFormer, crystals: CrystalBatch) -> float:
-    """Return the mean of ln(p / p_base) over samples of the model, in nats."""
-    ours, theirs = (of.log_prob(crystals, temperature=1).total for of in (model, base))
-    return float((ours - theirs).double().mean())
+def _evaluate(
+    model: CrystalFormer,
+    base: CrystalFormer,
+    temperature: Temperatures,
+    reference: NoveltyReference,
+    args: Args,
+    name: str,
+) -> ModelSample:
+    """Sample crystals and evaluate them."""
+    rng = np.random.default_rng([args.seed, _SAMPLES])
+    crystals = model.sample("mp20", args.crystals, seed=rng, temperature=temperature)
+    metrics = evaluate_sample(Samples.from_crystals(crystals, name), reference.crystals, EnergyAboveHull(), None)
+    kl = kl_divergence_on(crystals, model, base, temperature).parts
+    return ModelSample(metrics, kl["letters"] + kl["elements"], bool(reference.files))
