@@ -102,6 +102,7 @@ def _plot_success(axes: Axes, history: list[dict[str, float]], success: str) -> 
     calls = [entry["crystals"] for entry in history]
     axes.plot(calls, [100 * entry["rollout/success_rate"] for entry in history], ".-", color="tab:blue")
     axes.set(xlabel="oracle calls", ylabel=f"{success} in training (%)", xlim=(0, None), ylim=(0, None))
+    axes.locator_params(axis="x", nbins=4)
 
 
 def _plot_energies(axes: Axes, models: Sequence[ModelSample]) -> None:
