@@ -18,7 +18,9 @@ MODULES = [
 ]
 
 
-_LIBRARIES = {"rllib_ppo": "lz4", "tianshou_ppo": "tianshou", "torchrl_ppo": "torchrl"}
+_LIBRARIES = {
+    "rllib_ppo": "lz4", "tianshou_ppo": "tianshou", "torchrl_ppo": "torchrl", "sevennet_convolution": "sevenn",
+}  # fmt: skip
 """Modules of other libraries, which are no dependencies, and what each cannot be imported without."""
 
 
