@@ -66,8 +66,9 @@ def test_python_of_the_page_on_rewards_runs_in_the_environment(tmp_path, monkeyp
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
-    if name.startswith("benchmarks.libraries."):
-        pytest.importorskip(_LIBRARIES.get(name.rpartition(".")[2], "torch"))
+    module = name.rpartition(".")[2]
+    if name.startswith("benchmarks.libraries.") or module in _LIBRARIES:
+        pytest.importorskip(_LIBRARIES.get(module, "torch"))
     assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
 
 
