@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from agents.klppo.losses import Baseline, Loss
 from agents.klppo.selection import FILTERS
 from agents.training.replay_buffer import Draw
 from agents.training.run_folder import RunFolder
+from agents.training.scored_samples import Relax
 from agents.training.transitions import PARTS
 from crystal_env.arguments import choice, finite_number, integer
 from crystal_env.errors import InputError
+from crystal_env.reward import resolve_reward
 
 Preset = Literal["paper", "best"]
 
@@ -101,6 +103,12 @@ class KLPPOConfig:
             radii; "repeat", a group, letters and elements that were scored before. A rejected crystal costs no call and
             enters the buffer with the lowest reward.
         oversampling: Crystals sampled for each one that is scored, so that filters leave enough.
+        relax_fraction: Fraction of the crystals with free coordinates that are relaxed before they are scored, with
+            losses that learn from the buffer. They enter it with the coordinates and the lattice so reached, whose
+            likelihood is learned if they succeed. A step of a relaxation is a call of the potential.
+        relax: Relaxation, as "module:attribute", or in Python a callable from B crystals to B relaxed ones and, for
+            each, None or the reason why it stayed as it was.
+        relax_kwargs: Arguments that the relaxation is made with, as JSON.
         paper_update: Update as the paper's published code does: the KL divergence inside the differentiated surrogate
             and out of the baseline, crystals scored by its likelihood. Only on the continuous environment.
         max_tokens: Maximum tokens per micro-batch, by default what suits the device.
@@ -136,6 +144,9 @@ class KLPPOConfig:
     augmentation: float = 0.0
     oversampling: float = 1.0
     filters: tuple[str, ...] = ()
+    relax_fraction: float = 0.0
+    relax: str | Relax = "rewards.relaxation.relax:Relaxation"
+    relax_kwargs: Mapping[str, Any] = field(default_factory=lambda: {"steps": 8})
     paper_update: bool = False
     max_tokens: int | None = None
     sample_batch_size: int | None = None
@@ -151,7 +162,8 @@ class KLPPOConfig:
         for name in ("tau", "replay_ratio", "negatives", "likelihood_coef"):
             finite_number(name, getattr(self, name), least=0)
         finite_number("recency", self.recency, above=0, most=1)
-        finite_number("augmentation", self.augmentation, least=0, most=1)
+        for name in ("augmentation", "relax_fraction"):
+            finite_number(name, getattr(self, name), least=0, most=1)
         finite_number("oversampling", self.oversampling, least=1)
         for name in ("clip_range", "max_grad_norm"):
             finite_number(name, getattr(self, name), above=0)
@@ -162,6 +174,12 @@ class KLPPOConfig:
             choice(name, getattr(self, name), allowed)
         if not isinstance(self.filters, tuple | list) or not set(self.filters) <= set(FILTERS):
             raise InputError(f"filters must be some of {FILTERS}, got {self.filters!r}")
+        if not (isinstance(self.relax, str) or callable(self.relax)):
+            raise InputError(f'relax must be "module:attribute" or callable, got {self.relax!r}')
+        if not isinstance(self.relax_kwargs, Mapping):
+            raise InputError(f"relax_kwargs must be a dictionary, got {self.relax_kwargs!r}")
+        if self.relax_fraction:
+            self.relaxation()
         if not Temperatures.of(self.temperature).have_densities:
             raise InputError(f"temperature must leave densities to coordinates and lattice, got {self.temperature!r}")
         if not isinstance(self.paper_update, bool):
@@ -179,8 +197,11 @@ class KLPPOConfig:
             )
         if self.loss != "ppo" and self.ratio != "sequence":
             raise InputError(f"ratio must be 'sequence' with loss {self.loss!r}, got {self.ratio!r}")
-        if self.loss == "ppo" and (self.filters or self.oversampling > 1 or self.learning_starts):
-            raise InputError("filters, oversampling and learning_starts need a replay buffer: loss 'topr' or 'balance'")
+        if self.loss == "ppo" and (
+            self.filters or self.oversampling > 1 or self.learning_starts or self.relax_fraction
+        ):
+            names = "filters, oversampling, learning_starts and relax_fraction"
+            raise InputError(f"{names} need a replay buffer: loss 'topr' or 'balance'")
         if self.loss == "balance" and not self.tau:
             raise InputError("tau must be above 0 with loss 'balance', got 0")
 
@@ -209,6 +230,16 @@ class KLPPOConfig:
         by_policy_gradient = PARTS if self.loss == "ppo" else PARTS[:2]
         default = {name: float(name in by_policy_gradient) for name in PARTS}
         return default | {name: float(weight) for name, weight in self.log_ratio_weights.items()}
+
+    def relaxation(self) -> Relax:
+        """Return the relaxation.
+
+        Raises:
+            ValueError: if its name cannot be imported, or it does not take the arguments.
+        """
+        if isinstance(self.relax, str):
+            return cast(Relax, resolve_reward(self.relax, dict(self.relax_kwargs)))
+        return self.relax
 
     def of_rollouts(self) -> dict[str, Any]:
         """Return the settings that the numbers of a rollout depend on."""
@@ -297,6 +328,8 @@ class TrainConfig(KLPPOConfig):
     resume: bool = False
     temperature: float | dict[str, float] = 1.0
     learning_rate: float = 1e-4  # type: ignore[assignment]  # a run is settings that can be written as JSON
+    relax: str = "rewards.relaxation.relax:Relaxation"
+    relax_kwargs: dict[str, Any] = field(default_factory=lambda: {"steps": 8})
     log_ratio_weights: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

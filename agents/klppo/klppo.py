@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from agents.crystalformer.likelihood import (
     N_DECISIONS,
-    DecisionLogProb,
     Likelihood,
     LogProb,
     log_prob,
@@ -33,15 +32,16 @@ from agents.klppo.env_adapter import n_decisions
 from agents.klppo.losses import baselines, k3, published_surrogate, surrogate
 from agents.klppo.replay import ReplayLosses
 from agents.klppo.rollout import Rollout
-from agents.klppo.selection import select
+from agents.klppo.selection import select, some_with_free_coordinates
+from agents.klppo.weights import decision_weights, old_log_prob, weighted
 from agents.training.micro_batches import micro_batches
 from agents.training.optimiser import optimiser_step
 from agents.training.replay_buffer import ReplayBuffer
+from agents.training.scored_samples import relaxed_by
 from agents.training.transitions import Transitions
 from crystal_env.crystal import CrystalBatch
 from crystal_env.errors import InputError
 from crystal_env.reward import RewardResult
-from crystal_env.wyckoff import N_SLOTS
 
 _TOKENS, _TOKENS_CUDA = 2_000, 200_000  # of a micro-batch, by default
 
@@ -133,11 +133,11 @@ class KLPPO(CrystalAlgorithm):
         sampled, by_policy = sample_crystals(self.model, groups, distribution, streams, parallel, scored=True)
         assert by_policy is not None
         rows, rejected = select(sampled, size, config.filters, self.buffer.keys())
-        crystals = sampled[rows]
+        crystals, is_relaxed = self._relaxed(config, sampled[rows])
         clock.append(time.perf_counter())
         result = adapter.score(crystals)
         clock.append(time.perf_counter())
-        rollout = self._rollout(config, crystals, by_policy, rows, result)
+        rollout = self._rollout(config, crystals, by_policy, rows, result, is_relaxed)
         without_call = {
             name: self._rollout(config, sampled[others], by_policy, others, adapter.rejected(len(others), name))
             for name, others in rejected.items()
@@ -167,17 +167,50 @@ class KLPPO(CrystalAlgorithm):
         by_policy: LogProb,
         rows: NDArray[np.int64],
         result: RewardResult,
+        is_relaxed: NDArray[np.bool_] | None = None,
     ) -> Rollout:
-        """Return scored crystals (B,), the rows (B,) of what was sampled with log-likelihoods, for an update."""
+        """Return scored crystals for an update.
+
+        Args:
+            config: the settings.
+            crystals: B crystals.
+            by_policy: log-likelihoods of all that were sampled.
+            rows: (B,) which of these the crystals are.
+            result: their scores.
+            is_relaxed: (B,) whether a crystal was changed since; by default none was.
+        """
         assert self.adapter is not None
         likelihood, distribution = _likelihood(config), self.adapter.distribution(config.temperature)
         now = LogProb(*(part[torch.from_numpy(rows).to(part.device)] for part in by_policy))
         with torch.inference_mode():
             if likelihood == "paper":
                 now = log_prob(self.model, crystals, distribution, likelihood)
+            elif is_relaxed is not None and is_relaxed.any():
+                at = torch.from_numpy(np.flatnonzero(is_relaxed)).to(now.total.device)
+                changed = log_prob(self.model, crystals[is_relaxed], distribution)
+                now = LogProb(*(old.index_copy(0, at, new) for old, new in zip(now, changed, strict=True)))
             by_reference = log_prob(self.reference, crystals, distribution, likelihood)
             decisions = self._decisions(config, crystals) if config.ratio == "token" else None
-        return Rollout(crystals, result, _clipped(config, result.total), _arrays(now), _arrays(by_reference), decisions)
+        rewards = _clipped(config, result.total)
+        return Rollout(crystals, result, rewards, _arrays(now), _arrays(by_reference), decisions, is_relaxed=is_relaxed)
+
+    def _relaxed(self, config: KLPPOConfig, crystals: CrystalBatch) -> tuple[CrystalBatch, NDArray[np.bool_] | None]:
+        """Relax some of B crystals; return all, and whether each (B,) was: not if the policy could not sample it."""
+        assert self.adapter is not None
+        if not config.relax_fraction:
+            return crystals, None
+        is_relaxed = np.zeros(len(crystals), bool)
+        rows = some_with_free_coordinates(crystals, config.relax_fraction, self.rng)
+        if not len(rows):
+            return crystals, is_relaxed
+        relaxed, reasons = relaxed_by(config.relaxation(), crystals[rows])
+        with torch.inference_mode():
+            likely = log_prob(self.model, relaxed, self.adapter.distribution(config.temperature)).total.cpu().numpy()
+        is_relaxed[rows] = np.isfinite(likely) & np.array([reason is None for reason in reasons], bool)
+        source = np.arange(len(crystals))
+        source[rows] = len(crystals) + np.arange(len(rows))
+        source[~is_relaxed] = np.flatnonzero(~is_relaxed)
+        return CrystalBatch.concatenate([crystals, relaxed])[source], is_relaxed
 
     def add_to_buffer(self, crystals: CrystalBatch, result: RewardResult | None = None) -> int:
         """Add crystals that the policy has not sampled to the replay buffer; return how many were added.
@@ -244,7 +277,7 @@ class KLPPO(CrystalAlgorithm):
         returns = batch.rewards if config.paper_update else batch.rewards - config.tau * kl  # Eq. S2
         baseline, self.average = baselines(config.baseline, returns, batch.crystals.G, self.average, config.ema_decay)
         advantages = self._tensor(returns - baseline)
-        old = self._tensor(_old_log_prob(config, batch))
+        old = self._tensor(old_log_prob(config, batch))
         skipped = 0
         for epoch in range(config.n_epochs):
             log_ratio = torch.zeros_like(old)  # before the step; the losses fill it in
@@ -304,10 +337,10 @@ class KLPPO(CrystalAlgorithm):
             at = torch.from_numpy(part).to(self.device)
             if config.ratio == "token":
                 decisions = score_decisions(self.model, batch.crystals[part], distribution).flattened()
-                now = decisions * torch.from_numpy(_decision_weights(config)).to(decisions)
+                now = decisions * torch.from_numpy(decision_weights(config)).to(decisions)
             else:
                 parts = score(self.model, batch.crystals[part], distribution, _likelihood(config))
-                now = _weighted(config, parts._asdict())
+                now = weighted(config, parts._asdict())
             log_ratio[at] = now.detach() - old[at]
             if config.paper_update:
                 gain = published_surrogate(now, old[at], reference[at], advantages[at], config.clip_range, config.tau)
@@ -360,24 +393,3 @@ def _arrays(log_prob: LogProb) -> dict[str, NDArray[np.float64]]:
 def _likelihood(config: KLPPOConfig) -> Likelihood:
     """Return how crystals are scored: exactly as they are sampled, or as the paper's code does."""
     return "paper" if config.paper_update else "exact"
-
-
-def _weighted(config: KLPPOConfig, parts: Mapping[str, Any]) -> Any:
-    """Return the weighted sum (B,) of the parts of log-likelihoods."""
-    return sum(weight * parts[name] for name, weight in config.weights().items() if weight)
-
-
-def _old_log_prob(config: KLPPOConfig, batch: Rollout) -> NDArray[np.float64]:
-    """Return the weighted ln p_old of Eq. S1: (B,) of crystals, or (B, 108) of their decisions."""
-    if batch.decisions is not None:
-        return batch.decisions * _decision_weights(config)
-    old: NDArray[np.float64] = _weighted(config, batch.log_prob)
-    return old
-
-
-def _decision_weights(config: KLPPOConfig) -> NDArray[np.float64]:
-    """Return the weight of every decision (108,)."""
-    ones = DecisionLogProb(*(torch.ones(1, *shape) for shape in ((N_SLOTS + 1,), (N_SLOTS + 1,), (N_SLOTS, 3), ())))
-    weights = config.weights()
-    weighted = DecisionLogProb(*(part * weights[name] for name, part in ones._asdict().items()))
-    return weighted.flattened()[0].double().numpy()

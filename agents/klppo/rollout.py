@@ -27,6 +27,8 @@ class Rollout:
         infos: infos for the callbacks of stable-baselines3.
         seconds: name -> time of sampling, reward and scoring.
         settings: name -> settings that the numbers depend on.
+        is_relaxed (B,): whether a crystal was relaxed before it was scored; its log-likelihoods are those by the policy
+            that sampled what it was relaxed from. None if none was.
         rejected: crystals that were sampled and not scored, filter -> a rollout with the lowest reward.
     """
 
@@ -39,6 +41,7 @@ class Rollout:
     infos: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    is_relaxed: NDArray[np.bool_] | None = None
     rejected: "dict[str, Rollout]" = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -62,6 +65,7 @@ class Rollout:
             {name: values[rows] for name, values in self.log_prob.items()},
             {name: values[rows] for name, values in self.reference_log_prob.items()},
             None if self.decisions is None else self.decisions[rows],
+            is_relaxed=None if self.is_relaxed is None else self.is_relaxed[rows],
         )
 
     def transitions(self, iteration: int) -> Transitions:
@@ -69,7 +73,8 @@ class Rollout:
         by_policy, by_reference = (
             np.column_stack([parts[name] for name in PARTS]) for parts in (self.log_prob, self.reference_log_prob)
         )
-        iterations, are_sampled = np.full(len(self), iteration), np.ones(len(self), bool)
+        iterations = np.full(len(self), iteration)
+        are_sampled = np.ones(len(self), bool) if self.is_relaxed is None else ~self.is_relaxed
         return Transitions(self.crystals, self.rewards, self.result, by_policy, by_reference, iterations, are_sampled)
 
     def statistics(self) -> dict[str, float]:
@@ -89,6 +94,8 @@ class Rollout:
                     for name in PARTS
                 },
             }
+        if self.is_relaxed is not None:
+            logged["rollout/relaxed"] = float(self.is_relaxed.sum())
         logged |= {f"rejected/{name}": float(len(rejected)) for name, rejected in self.rejected.items()}
         if not len(self):
             return logged

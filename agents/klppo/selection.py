@@ -1,4 +1,4 @@
-"""Selection before the reward: which of the sampled crystals are worth a call."""
+"""Selection before the reward: which of the sampled crystals are worth a call, and which are relaxed."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from crystal_env.crystal import CrystalBatch
 from crystal_env.elements import MIN_CONTACT
+from crystal_env.wyckoff import tables
 
 FILTERS = ("contact", "repeat")
 """What can reject a crystal before it is scored."""
@@ -41,3 +42,10 @@ def select(
             passed.append(row)
             seen.add(key)
     return np.array(passed, np.int64), {name: np.array(rows, np.int64) for name, rows in rejected.items()}
+
+
+def some_with_free_coordinates(crystals: CrystalBatch, fraction: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the rows, in order, of a random fraction of those of B crystals that have free coordinates."""
+    free = np.flatnonzero(tables().free_coordinates[crystals.G[:, None], crystals.W].any((1, 2)))
+    size = round(fraction * len(free))
+    return np.sort(rng.choice(free, size, replace=False)) if size else np.zeros(0, np.int64)

@@ -19,6 +19,18 @@ Relax = Callable[[CrystalBatch], tuple[CrystalBatch, NDArray[np.object_]]]
 _ARRAYS = ("G", "W", "A", "XYZ", "L")
 
 
+def relaxed_by(relax: Relax, crystals: CrystalBatch) -> tuple[CrystalBatch, NDArray[np.object_]]:
+    """Relax B crystals; return them and, for each (B,), None or the reason why it stayed as it was.
+
+    Raises:
+        ValueError: if the relaxation returns another number of crystals or reasons.
+    """
+    relaxed, reasons = relax(crystals)
+    if len(relaxed) != len(crystals) or len(reasons) != len(crystals):
+        raise InputError(f"relax must return {len(crystals)} crystals and reasons, got {len(relaxed)}, {len(reasons)}")
+    return relaxed, reasons
+
+
 @dataclass(frozen=True)
 class ScoredSamples:
     """B crystals that were sampled and scored.
@@ -42,11 +54,8 @@ class ScoredSamples:
         Raises:
             ValueError: if the relaxation returns another number of crystals or reasons.
         """
-        crystals, reasons = (sampled, np.full(len(sampled), None, object)) if relax is None else relax(sampled)
-        if len(crystals) != len(sampled) or len(reasons) != len(sampled):
-            raise InputError(
-                f"relax must return {len(sampled)} crystals and reasons, got {len(crystals)}, {len(reasons)}"
-            )
+        nothing = np.full(len(sampled), None, object)
+        crystals, reasons = (sampled, nothing) if relax is None else relaxed_by(relax, sampled)
         result = scorer(crystals)
         for row, reason in enumerate(reasons):
             if reason is not None:

@@ -11,6 +11,8 @@ from benchmarks.baselines.search import iteration_size, range_width
 from benchmarks.baselines.shaped_reward import shaped_reward
 from benchmarks.harness.model_agent import ModelSampler
 from benchmarks.harness.session import Session
+from benchmarks.tasks.oracle import Oracle
+from crystal_env.crystal import CrystalBatch
 from crystal_env.reward import Reward
 
 if TYPE_CHECKING:
@@ -106,6 +108,19 @@ class KLPPOPaper:
         return KLPPO
 
 
+class MeteredRelaxation:
+    """A relaxation whose steps are calls of a session's oracle: a `rewards.relaxation.relax.Relaxation`."""
+
+    def __init__(self, relaxation: Any, oracle: Oracle) -> None:
+        self.relaxation, self.oracle = relaxation, oracle
+
+    def __call__(self, crystals: CrystalBatch) -> Any:
+        """Relax B crystals, as the relaxation does."""
+        relaxed, paths = self.relaxation.with_paths(crystals)
+        self.oracle.charge(int(paths.steps.sum()))
+        return relaxed
+
+
 @dataclass(frozen=True)
 class KLPPOBest(KLPPOPaper):
     """`KLPPOPaper` with the preset ``best``: it learns from everything that it has paid for.
@@ -131,6 +146,7 @@ class KLPPOBest(KLPPOPaper):
         return replace(
             config,
             tau=self.tau,
+            relax=MeteredRelaxation(config.relaxation(), session.oracle) if config.relax_fraction else config.relax,
             batch_size=iteration_size(task, config.batch_size, self.iterations),
             learning_starts=min(config.learning_starts, task.budget // 10),
         )

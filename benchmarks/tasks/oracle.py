@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.tasks.catalogue import find_task
 from benchmarks.tasks.perovskites import compositions
 from benchmarks.tasks.task import Task
+from crystal_env.arguments import integer
 from crystal_env.crystal import CrystalBatch, as_batch
 from crystal_env.errors import InputError
 from crystal_env.files import atomic_write
@@ -40,6 +41,7 @@ class Oracle:
 
     Attributes:
         queried: number of queries, repeated ones and those beyond the budget included.
+        charged: calls for work of the oracle's potential outside of it, see `charge`.
         floor: the lowest total.
 
     Raises:
@@ -63,7 +65,7 @@ class Oracle:
         self._rows: dict[Any, Row] = {}
         self._scored: list[CrystalBatch] = []
         self._terms: list[str] = []
-        self.queried = 0
+        self.queried = self.charged = 0
 
     def __call__(self, crystals: "CrystalBatch | Iterable[Crystal]") -> RewardResult:
         """Score B crystals as far as the budget reaches."""
@@ -87,10 +89,16 @@ class Oracle:
         self._terms = list(result.terms)
         return result
 
+    def charge(self, calls: int) -> None:
+        """Count calls that the potential has answered elsewhere, such as the steps of a relaxation."""
+        self.charged += integer("calls", calls, least=0)
+        if self.on_query is not None:
+            self.on_query(self.calls)
+
     @property
     def calls(self) -> int:
-        """Different crystals that were scored."""
-        return len(self._rows)
+        """Different crystals that were scored, and calls that were charged."""
+        return len(self._rows) + self.charged
 
     @property
     def left(self) -> int:

@@ -38,6 +38,9 @@ WRONG = {
     "augmentation": [-0.1, 1.1, np.nan, True, None],
     "oversampling": [0.9, np.nan, True, None],
     "filters": ["contact", ("distance",), None, 1],
+    "relax_fraction": [-0.1, 1.1, np.nan, True, None],
+    "relax": [3, None],
+    "relax_kwargs": [None, "steps"],
     "paper_update": [1, "yes", None],
     "max_tokens": [0, -1, 1.5, True, np.nan],
     "sample_batch_size": [0, -1, 1.5, True],
@@ -78,8 +81,8 @@ def test_the_published_update_takes_nothing_else(options):
     ("options", "words"),
     [
         ({"loss": "topr", "ratio": "token"}, "ratio must be 'sequence' with loss 'topr'"),
-        ({"oversampling": 2.0}, "filters, oversampling and learning_starts need a replay buffer"),
-        ({"filters": ("repeat",)}, "filters, oversampling and learning_starts need a replay buffer"),
+        ({"oversampling": 2.0}, "relax_fraction need a replay buffer"),
+        ({"filters": ("repeat",)}, "relax_fraction need a replay buffer"),
         ({"loss": "balance", "tau": 0}, "tau must be above 0 with loss 'balance'"),
     ],
 )
@@ -138,7 +141,9 @@ def test_settings_are_documented_once_and_in_the_docs():
         own = [f.name for f in fields(config) if f.name in config.__annotations__]
         lines = [line.strip() for line in config.__doc__.splitlines()]
         for name in set(own) - (
-            {"learning_rate", "log_ratio_weights", "temperature"} if config is TrainConfig else set()
+            {"learning_rate", "log_ratio_weights", "temperature", "relax", "relax_kwargs"}
+            if config is TrainConfig
+            else set()
         ):
             assert sum(line.startswith(f"{name}: ") for line in lines) == 1, name
     assert [name for name in SETTINGS if f"`{name}" not in page] == []

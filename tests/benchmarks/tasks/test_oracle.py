@@ -35,6 +35,17 @@ def test_oracle_counts_crystals_once_and_stops_at_its_budget():
     assert oracle.result().total.tolist() == [first.total[0], second.total[0]]
 
 
+def test_calls_that_are_charged_spend_the_budget():
+    told = []
+    oracle = Oracle(find_task("validity").resized(budget=3), on_query=told.append)
+    oracle(crystals(ROCK_SALT))
+    oracle.charge(2)
+    assert (oracle.calls, oracle.left, oracle.charged, told) == (3, 0, 2, [1, 3])
+    assert oracle(crystals(OSMIUM)).failures.tolist() == ["the budget of 3 calls is spent"]
+    with pytest.raises(ValueError, match="calls must"):
+        oracle.charge(-1)
+
+
 def test_oracle_in_the_environment_counts_its_crystals():
     env = gym.make_vec("CrystalGen-Validity-v1", num_envs=4, autoreset_mode="SameStep")
     rng = np.random.default_rng(0)
