@@ -63,10 +63,12 @@ class KLPPOPaper:
             **vars(config),
         )
 
+        cost = 1 if not config.relax_fraction else 1 + int(config.relax_kwargs.get("steps", 0))  # calls, at most
+
         class Pace(BaseCallback):
             def _on_rollout_start(self) -> None:
                 session.progress(f"iteration {agent.iteration + 1}")
-                agent.batch_size = max(1, min(config.batch_size, oracle.left))  # nothing is asked beyond the budget
+                agent.batch_size = max(1, min(config.batch_size, oracle.left // cost))  # nothing beyond the budget
 
             def _on_step(self) -> bool:
                 return True

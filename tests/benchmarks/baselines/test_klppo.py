@@ -1,6 +1,7 @@
 """KLPPO in units of the task."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,6 +67,33 @@ def test_what_is_learned_from_is_between_0_and_1_and_asks_the_oracle(crystals):
         again = shaped_reward(session)(crystals)  # a new reward has seen nothing yet
         assert again.total.tolist() == result.total.tolist()
         assert session.oracle.calls == len(crystals)
+
+
+class Standstill:
+    """A relaxation that takes some steps and changes nothing."""
+
+    def __init__(self, steps):
+        self.steps, self.sizes = steps, []
+
+    def __call__(self, crystals):
+        return self.with_paths(crystals)[0]
+
+    def with_paths(self, crystals):
+        self.sizes.append(len(crystals))
+        steps = SimpleNamespace(steps=np.full(len(crystals), self.steps))
+        return (crystals, np.full(len(crystals), None, object)), steps
+
+
+def test_the_steps_of_a_relaxation_are_calls_of_the_oracle():
+    session = Session(replace(find_task("density"), budget=60))
+    relax = Standstill(3)
+    settings = {
+        "batch_size": 10, "learning_starts": 0, "relax_fraction": 0.5, "relax": relax, "relax_kwargs": {"steps": 3},
+    }  # fmt: skip
+    baselines.KLPPOBest(iterations=4, settings=settings).train(session)
+    assert session.oracle.charged == 3 * sum(relax.sizes) > 0
+    assert session.oracle.calls == 60
+    assert not any("budget" in str(failure) for failure in session.oracle.result().failures)
 
 
 def test_a_budget_is_spent_exactly_and_its_last_crystals_are_learned_from(monkeypatch):
