@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         KLPPOOnPolicy,
         KLPPOPaper,
         KLPPOPositives,
+        KLPPOSeeded,
         LeaveOneOutREINFORCE,
         TokenPPO,
     )
@@ -43,6 +44,7 @@ __all__ = [
     "KLPPOOnPolicy",
     "KLPPOPaper",
     "KLPPOPositives",
+    "KLPPOSeeded",
     "LeaveOneOutREINFORCE",
     "MarginalSampler",
     "MaskablePPOCrystalFormer",
@@ -65,6 +67,7 @@ _MODULES = {
     "KLPPOOnPolicy": "klppo",
     "KLPPOPaper": "klppo",
     "KLPPOPositives": "klppo",
+    "KLPPOSeeded": "klppo",
     "LeaveOneOutREINFORCE": "klppo",
     "MarginalSampler": "marginal_sampler",
     "MaskablePPOCrystalFormer": "maskable_ppo_crystalformer",

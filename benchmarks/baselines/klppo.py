@@ -4,11 +4,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from agents.crystalformer.temperature import Temperature, Temperatures
 from agents.klppo.config import SHARP, KLPPOConfig, Preset
 from agents.klppo.losses import Baseline
-from benchmarks.baselines.search import iteration_size, range_width
+from benchmarks.baselines.element_substitution import Substitution
+from benchmarks.baselines.search import grammar_of, iteration_size, range_width
 from benchmarks.baselines.shaped_reward import shaped_reward
+from benchmarks.baselines.training_set import TRAINING_SET, load_training_set
 from benchmarks.harness.model_agent import ModelSampler
 from benchmarks.harness.session import Session
 from benchmarks.tasks.oracle import Oracle
@@ -18,6 +22,7 @@ from crystal_env.reward import Reward
 if TYPE_CHECKING:
     from agents import KLPPO
 
+_SEARCH = 3  # separates the random numbers of the search from others of the same seed
 _MAX_REPEATS = 10  # times the iterations of the budget: an agent that samples the same few crystals spends no calls
 
 
@@ -63,6 +68,7 @@ class KLPPOPaper:
             **vars(config),
         )
 
+        self.prepare(agent, session)
         cost = 1 if not config.relax_fraction else 1 + int(config.relax_kwargs.get("steps", 0))  # calls, at most
 
         class Pace(BaseCallback):
@@ -102,6 +108,9 @@ class KLPPOPaper:
     def reward(self, session: Session) -> Reward:
         """Return what is maximised."""
         return session.oracle
+
+    def prepare(self, agent: "KLPPO", session: Session) -> None:
+        """Do what comes before the first iteration: nothing."""
 
     def algorithm(self) -> "type[KLPPO]":
         """Return the class of the agent."""
@@ -156,6 +165,31 @@ class KLPPOBest(KLPPOPaper):
     def reward(self, session: Session) -> Reward:
         """Return what is maximised."""
         return shaped_reward(session, **self.sun)
+
+
+@dataclass(frozen=True)
+class KLPPOSeeded(KLPPOBest):
+    """`KLPPOBest` whose buffer begins with a substitution search: `benchmarks.baselines.ElementSubstitution`.
+
+    Attributes:
+        search: Fraction of the budget that the search spends, in place of samples of the base model.
+        training_set: File of known crystals, or the name of one in the folder $CRYSTALGEN_DATA.
+    """
+
+    search: float = 0.1
+    training_set: str = TRAINING_SET
+
+    def config(self, session: Session) -> KLPPOConfig:
+        """Return the settings of `agents.KLPPO`, without a larger first batch."""
+        return replace(super().config(session), learning_starts=0)
+
+    def prepare(self, agent: "KLPPO", session: Session) -> None:
+        """Let the search spend its part of the budget, and add its crystals to the replay buffer."""
+        grammar = grammar_of(session.task)
+        rng = np.random.default_rng([session.seed, _SEARCH])
+        search = Substitution(load_training_set(self.training_set), grammar)
+        session.progress("substitution search")
+        agent.add_to_buffer(search.sample(grammar.sample_groups(round(self.search * session.task.budget), rng), rng))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ SMALL = {
     "KLPPOPaper": {"iterations": 3, "settings": {"n_epochs": 2}},
     **{
         name: {"iterations": 3}
-        for name in ("KLPPOBest", "KLPPOBalance", "KLPPOPositives", "ExpertIteration", "KLPPOOnPolicy")
+        for name in ("KLPPOBest", "KLPPOBalance", "KLPPOPositives", "KLPPOSeeded", "ExpertIteration", "KLPPOOnPolicy")
     },
     "TokenPPO": {"iterations": 3, "settings": {"n_epochs": 2, "ratio": "token"}},
     "LeaveOneOutREINFORCE": {"iterations": 3},

@@ -9,8 +9,10 @@ import pytest
 import benchmarks.baselines as baselines
 from agents import CrystalFormer
 from agents.klppo.replay import ReplayLosses
-from benchmarks.baselines.search import iteration_size
+from benchmarks.baselines.element_substitution import Substitution
+from benchmarks.baselines.search import grammar_of, iteration_size
 from benchmarks.baselines.shaped_reward import shaped_reward
+from benchmarks.baselines.training_set import load_training_set
 from benchmarks.harness.session import Session
 from benchmarks.tasks import find_task
 
@@ -49,7 +51,8 @@ def test_the_best_setting_follows_the_budget():
     ("name", "base", "changed"),
     [("TokenPPO", "KLPPOPaper", ["ratio"]), ("LeaveOneOutREINFORCE", "KLPPOOnPolicy", ["baseline"]),
       ("KLPPOBalance", "KLPPOBest", ["tau", "loss"]),
-     ("KLPPOPositives", "KLPPOBest", ["negatives"]), ("ExpertIteration", "KLPPOBest", ["tau"])],
+     ("KLPPOPositives", "KLPPOBest", ["negatives"]),
+     ("KLPPOSeeded", "KLPPOBest", ["learning_starts"]), ("ExpertIteration", "KLPPOBest", ["tau"])],
 )  # fmt: skip
 def test_variants_change_no_other_setting(name, base, changed):
     session = Session(find_task("stability"))
@@ -115,3 +118,15 @@ def spied(function, seen):
         return function(self, *args)
 
     return call
+
+
+def test_a_search_fills_the_buffer_first(training_set):
+    session = Session(replace(find_task("density"), budget=40))
+    baselines.KLPPOSeeded(iterations=3, search=0.25, training_set=training_set).train(session)
+    known = load_training_set(training_set)
+    first = session.oracle.crystals[:10]
+    expected = Substitution(known, grammar_of(session.task))
+    rng = np.random.default_rng([session.seed, 3])
+    again = expected.sample(grammar_of(session.task).sample_groups(10, rng), rng)
+    assert [str(c) for c in first] == [str(c) for c in again]
+    assert session.oracle.calls == 40
