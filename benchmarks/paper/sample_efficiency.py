@@ -86,12 +86,13 @@ def table(results: dict[str, Any]) -> str:
     lines = [head, ["---"] * len(head)]
     for label, row in results.items():
         crystals = row["crystals"]
-        cells = [_cell(row[name]) if name in row else "" for name in columns]
+        cells = [cell(row[name]) if name in row else "" for name in columns]
         lines.append([label, f"{len(crystals)} × {crystals[0]}", *cells])
     return markdown(lines)
 
 
-def _cell(number: dict[str, Any]) -> str:
+def cell(number: dict[str, Any]) -> str:
+    """Return a number over seeds as text: the mean, and its t interval at 95 % or its range."""
     text = f"{number['value']:.1f}"
     if number["interval"] is None:
         return text
