@@ -12,11 +12,11 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
-from agents.klppo.digest import digest
 from agents.sb3.vec_env import CrystalVecEnv
 from crystal_env.env import CrystalGenEnv
 from crystal_env.episodes import CrystalEnvBase, CrystalTask
 from crystal_env.errors import InputError
+from crystal_env.integrity.digest import digest
 from crystal_env.vector_env import CrystalGenVectorEnv
 
 _METHODS = (

@@ -12,7 +12,7 @@ from tyro.conf import OmitArgPrefixes
 import agents.cli
 import rewards.cli
 import rewards.property_training.train
-from benchmarks.cli import benchmark, demo
+from benchmarks.cli import benchmark, cache, demo
 from benchmarks.evaluation import cli as evaluate_cli
 from crystal_env.errors import InputError
 
@@ -30,6 +30,7 @@ COMMANDS = _AGENTS | {
     "benchmark": "Run an agent on a benchmark task and rank the results.",
     "demo": "Fine-tune the shipped model towards stable, novel crystals in five minutes.",
     "hull": "Build, inspect and check convex hulls.",
+    "cache": "Show or clear what was computed and kept.",
     "property": "Train a property model on structures and targets.",
 }
 """Name of a command -> what it does."""
@@ -64,6 +65,7 @@ def _runner(command: str) -> Callable[[list[str]], Any]:
     if command in _AGENTS:
         return lambda rest: agents.cli.main(command, rest or ["--help"])
     return {
+        "cache": lambda rest: cache.main(rest or ["--help"]),
         "hull": lambda rest: rewards.cli.main(rest or ["--help"]),
         "property": lambda rest: rewards.property_training.train.main(_with_command(rest)),
         "benchmark": benchmark.main,

@@ -1,23 +1,21 @@
 """Energies of many crystals on several processes, cached on disk."""
 
-import hashlib
 import os
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crystal_env.crystal import CrystalBatch
-from crystal_env.dataset import cache_folder
-from crystal_env.files import atomic_write
+from rewards.hull.energy_cache import EnergyCache
 from rewards.potentials import Energies
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from numpy.typing import NDArray
 
     from rewards.potentials import Potential
 
 _CHUNK = 256
+_MIN_PIECE = 16  # crystals; models evaluate them in batches
 
 
 def crystal_energies(
@@ -25,8 +23,8 @@ def crystal_energies(
 ) -> Energies:
     """Return the energies of the primitive cells of B crystals.
 
-    Finished chunks of 256 crystals are kept in the folder ``energies`` of ``crystal_env.dataset.cache_folder()``, under
-    the potential's name and the crystals, so that an interrupted run resumes where it stopped.
+    Finished chunks of 256 crystals are kept on disk, see `EnergyCache`, so that an interrupted run resumes where it
+    stopped.
 
     Args:
         crystals: B crystals.
@@ -37,35 +35,26 @@ def crystal_energies(
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    chunks = [crystals[start : start + _CHUNK] for start in range(0, len(crystals), _CHUNK)]
-    jobs = (delayed(_chunk_energies)(chunk, potential) for chunk in chunks)
-    parts: list[Energies] = []
-    with tqdm(total=len(crystals), desc=potential.name, unit="crystal", disable=not progress) as bar:
-        for part in Parallel(n_jobs=n_jobs or os.cpu_count() or 1, return_as="generator")(jobs):
-            parts.append(part)
-            bar.update(len(part.total))
-    return Energies(
-        np.concatenate([np.zeros(0), *(part.total for part in parts)]),
-        np.concatenate([np.zeros(0, object), *(part.failures for part in parts)]),
-    )
+    n_jobs, cache = n_jobs or os.cpu_count() or 1, EnergyCache(potential)
+    total, failures = np.full(len(crystals), np.nan), np.full(len(crystals), None, object)
+    pieces: list[tuple[slice, NDArray[np.int64], bool]] = []
+    for start in range(0, len(crystals), _CHUNK):
+        chunk = slice(start, min(start + _CHUNK, len(crystals)))
+        total[chunk] = cache.read(crystals[chunk])
+        missing = start + np.flatnonzero(np.isnan(total[chunk]))
+        parts = np.array_split(missing, max(1, min(n_jobs, len(missing) // _MIN_PIECE)))
+        pieces += [(chunk, rows, rows is parts[-1]) for rows in parts if len(rows)]
+    jobs = (delayed(_energies)(crystals[rows], potential) for _, rows, _ in pieces)
+    n_known = len(crystals) - sum(len(rows) for _, rows, _ in pieces)
+    with tqdm(total=len(crystals), initial=n_known, desc=potential.name, unit="crystal", disable=not progress) as bar:
+        results = Parallel(n_jobs=min(n_jobs, max(len(pieces), 1)), return_as="generator")(jobs)
+        for (chunk, rows, is_last), part in zip(pieces, results, strict=True):
+            total[rows], failures[rows] = part
+            if is_last:
+                cache.write(crystals[chunk], total[chunk])
+            bar.update(len(rows))
+    return Energies(total, failures)
 
 
-def _chunk_energies(crystals: CrystalBatch, potential: "Potential") -> Energies:
-    path = _cache_file(crystals, potential)
-    if path.is_file():
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            failures = np.array([reason or None for reason in file["failures"].tolist()], object)
-            return Energies(file["total"], failures)
-    energies = potential.energies(crystals.to_atoms())
-    reasons = np.array([reason or "" for reason in energies.failures], str)
-    arrays = {"total": energies.total, "failures": reasons}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, partial(np.savez_compressed, allow_pickle=False, **arrays))  # type: ignore[arg-type]
-    return energies
-
-
-def _cache_file(crystals: CrystalBatch, potential: "Potential") -> "Path":
-    digest = hashlib.sha256(potential.name.encode())
-    for name in ("G", "W", "A", "XYZ", "L"):
-        digest.update(getattr(crystals, name).tobytes())
-    return cache_folder() / "energies" / f"{digest.hexdigest()[:32]}.npz"
+def _energies(crystals: CrystalBatch, potential: "Potential") -> Energies:
+    return potential.energies(crystals.to_atoms())

@@ -1,9 +1,10 @@
 """Any ASE calculator as a potential, one structure at a time, on several processes."""
 
+import importlib
 import os
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from crystal_env.arguments import integer
 from crystal_env.errors import InputError
 from rewards.potentials.batching import library_defaults
+from rewards.potentials.calculators import Calculators, calculators_of, for_this_thread
 from rewards.potentials.interface import Energies, Forces, as_energies, as_forces
 
 if TYPE_CHECKING:
@@ -23,11 +25,14 @@ _PER_JOB = 8  # structures of one job; fewer do not pay for a process
 class ASEPotential:
     """An ASE calculator: MACE, EMT, a DFT code, or any other.
 
-    Every process creates its own calculator, once. Structures are computed one by one; one that raises fails alone.
+    A calculator keeps the structure it works on, so it belongs to one thread of one process: each creates its
+    own, once. Structures are computed one by one; one that raises fails alone. A worker of joblib
+    computes all of its structures itself.
 
     Args:
-        calculator: a callable that returns a calculator, such as a class, or ``"module:attribute"`` of one, such as
-            ``"mace.calculators:mace_mp"``; or a calculator, if it can be pickled.
+        calculator: a callable that returns a new calculator, such as a class, or ``"module:attribute"`` of one, such as
+            ``"mace.calculators:mace_mp"``; or a calculator. The first thread that computes uses that one, all others
+            use copies, for which it must be possible to pickle it.
         kwargs: arguments of the callable.
         label: the name of the model, by default that of the calculator.
         scale: the scale of its energies, such as `PBE` for MACE-MP; the default fits only hulls of its own energies.
@@ -36,7 +41,7 @@ class ASEPotential:
 
     Raises:
         ValueError: if ``n_jobs`` is not positive or ``calculator`` is none of these; by the first call if its name
-            cannot be imported.
+            cannot be imported, or a second thread needs a calculator that cannot be pickled.
 
     Example:
         >>> from ase.build import bulk
@@ -49,8 +54,8 @@ class ASEPotential:
     kwargs: dict[str, Any] = field(default_factory=dict)
     label: str = ""
     scale: str = ""
-    n_jobs: int | None = None
-    progress: bool = False
+    n_jobs: int | None = field(default=None, compare=False)
+    progress: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.n_jobs is not None:
@@ -81,62 +86,88 @@ class ASEPotential:
         """Return energies, forces and stress; a structure that fails gets NaN and a reason and harms no other."""
         return as_forces(atoms, *self._run(atoms, ("energy", "forces", "stress")))
 
-    def _factory(self) -> Callable[[], Any]:
-        if hasattr(self.calculator, "get_property") and not isinstance(self.calculator, type):
-            return lambda: self.calculator
-        target = self.calculator
-        if isinstance(target, str):
-            module, _, attribute = target.partition(":")
-            try:
-                target = getattr(__import__(module, fromlist=[attribute]), attribute)
-            except (ImportError, AttributeError, ValueError) as error:
-                raise InputError(f"calculator {self.calculator!r} cannot be imported: {error}") from error
-        return lambda: target(**self.kwargs)
+    def made_of(self) -> dict[str, Any]:
+        """Return what energies depend on, with the calculator that a name stands for; see `identity`.
 
-    def _own(self) -> Any:
-        """Return the calculator of this process, created once."""
-        if "_kept" not in self.__dict__:
-            object.__setattr__(self, "_kept", self._factory()())
-        return self.__dict__["_kept"]
+        Raises:
+            ValueError: if its name cannot be imported.
+        """
+        return {"calculator": self._imported(), "kwargs": self.kwargs, "scale": self.scale}
+
+    def create(self) -> Any:
+        """Return a calculator that no other thread uses.
+
+        Raises:
+            ValueError: if its name cannot be imported, or a copy is needed and it cannot be pickled.
+        """
+        if hasattr(self.calculator, "get_property") and not isinstance(self.calculator, type):
+            return for_this_thread(self.calculator)
+        return self._imported()(**self.kwargs)
+
+    def _imported(self) -> Any:
+        if not isinstance(self.calculator, str):
+            return self.calculator
+        module, _, attribute = self.calculator.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise InputError(f"calculator {self.calculator!r} cannot be imported: {error}") from error
+
+    def _calculators(self) -> Calculators:
+        """Return the calculators of this process; copies that were sent to it share them."""
+        if "_own" not in self.__dict__:
+            token = self.__dict__.get("_token")
+            object.__setattr__(self, "_own", Calculators() if token is None else calculators_of(token))
+        own: Calculators = self.__dict__["_own"]
+        return own
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+        if "_token" not in self.__dict__:
+            object.__setattr__(self, "_token", uuid.uuid4().hex)
+        return {name: value for name, value in self.__dict__.items() if name != "_own"}
 
     def _run(self, atoms: "Sequence[Atoms]", properties: tuple[str, ...]) -> tuple[list[Any], Any]:
-        import cloudpickle
-        from joblib import Parallel, delayed
         from tqdm import tqdm
 
         n_jobs = self.n_jobs or os.cpu_count() or 1
+        here = n_jobs == 1 or len(atoms) < _PER_JOB or _is_worker()
         results: list[Any] = []
         with tqdm(total=len(atoms), desc=self.name, unit="crystal", disable=not self.progress) as bar:
-            if n_jobs == 1 or len(atoms) < _PER_JOB:
-                with library_defaults():
-                    calculator = self._own()
-                    for one in atoms:
-                        results.append(_compute(calculator, one, properties))
-                        bar.update()
-            else:
-                chunks = [list(atoms[start : start + _PER_JOB]) for start in range(0, len(atoms), _PER_JOB)]
-                recipe = cloudpickle.dumps(self._factory())
-                jobs = (delayed(_compute_all)(recipe, chunk, properties) for chunk in chunks)
-                for part in Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch="2*n_jobs")(jobs):
-                    results += part
-                    bar.update(len(part))
+            for part in self._one_by_one(atoms, properties) if here else self._in_processes(atoms, properties, n_jobs):
+                results += part
+                bar.update(len(part))
         failures = np.array([*(r if isinstance(r, str) else None for r in results), None], object)[:-1]
         return [None if isinstance(r, str) else r for r in results], failures
 
+    def _one_by_one(self, atoms: "Sequence[Atoms]", properties: tuple[str, ...]) -> Iterator[list[Any]]:
+        with library_defaults():
+            calculator = self._calculators().mine(self.create)
+            for one in atoms:
+                yield [_compute(calculator, one, properties)]
 
-@lru_cache(maxsize=4)
-def _made(recipe: bytes) -> Any:
+    def _in_processes(self, atoms: "Sequence[Atoms]", properties: tuple[str, ...], n_jobs: int) -> Iterator[list[Any]]:
+        import cloudpickle
+        from joblib import Parallel, delayed
+
+        self._imported()  # a wrong name is an error here, not a failure of every structure
+        recipe = cloudpickle.dumps(self)
+        chunks = [list(atoms[start : start + _PER_JOB]) for start in range(0, len(atoms), _PER_JOB)]
+        jobs = (delayed(_compute_all)(self.__dict__["_token"], recipe, chunk, properties) for chunk in chunks)
+        yield from Parallel(n_jobs=n_jobs, backend="loky", return_as="generator", pre_dispatch="2*n_jobs")(jobs)
+
+
+def _is_worker() -> bool:
+    """Return whether a worker of joblib runs this, where further ones would be threads, or too many."""
+    from joblib.parallel import get_active_backend
+
+    return bool(get_active_backend()[0].nesting_level)
+
+
+def _compute_all(token: str, recipe: bytes, atoms: "list[Atoms]", properties: tuple[str, ...]) -> list[Any]:
     import cloudpickle
 
-    return cloudpickle.loads(recipe)()
-
-
-def _compute_all(recipe: bytes, atoms: "list[Atoms]", properties: tuple[str, ...]) -> list[Any]:
     try:
-        calculator = _made(recipe)
+        calculator = calculators_of(token).mine(lambda: cloudpickle.loads(recipe).create())
     except Exception as error:  # noqa: BLE001  all fail, with the reason
         return [f"{type(error).__name__}: {error}"] * len(atoms)
     return [_compute(calculator, one, properties) for one in atoms]

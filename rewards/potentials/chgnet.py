@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from io import StringIO
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -41,9 +41,10 @@ class CHGNetPotential:
     """
 
     device: str = "cpu"
-    max_edges: int = 30_000
-    graph_workers: int | None = None
-    progress: bool = False
+    max_edges: int = field(default=30_000, compare=False)
+    graph_workers: int | None = field(default=None, compare=False)
+    progress: bool = field(default=False, compare=False)
+    packages: ClassVar[tuple[str, ...]] = ("chgnet",)
     name: ClassVar[str] = f"chgnet-{_MODEL}"
     scale: ClassVar[str] = MP2020
 

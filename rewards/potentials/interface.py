@@ -1,12 +1,12 @@
 """The interface of potentials: energies of periodic structures, optionally forces and stress, on a declared scale."""
 
-import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from crystal_env.integrity.digest import file_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,12 +105,4 @@ def name_of_file(name: str, path: "Path") -> str:
     """
     if not path.is_file():
         return name
-    stat = path.stat()
-    return f"{name}@{_digest(path.absolute(), stat.st_mtime_ns, stat.st_size)[:8]}"
-
-
-@lru_cache(maxsize=64)
-def _digest(path: "Path", changed: int, size: int) -> str:
-    del changed, size  # part of the cache key, so that a changed file is another entry
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{name}@{file_digest(path)[:8]}"

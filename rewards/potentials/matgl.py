@@ -1,10 +1,10 @@
 """Models of matgl, batched: M3GNet, TensorNet, CHGNet as potentials, and graphs for property models."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from crystal_env.arguments import integer
 from crystal_env.errors import InputError
 from rewards.potentials.batching import GraphModel, run_in_batches
 from rewards.potentials.interface import PBE, Energies, Forces, as_energies, as_forces, name_of_file
-from rewards.potentials.matgl_files import Aggregation, load_matgl
+from rewards.potentials.matgl_files import MODEL_FILES, Aggregation, load_matgl
 from rewards.potentials.matgl_graphs import evaluate_graphs, graph_of
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ class _MatglModel:
     aggregation: Aggregation = "auto"
     device: str = "cpu"
     precision: str = "float32"
-    max_edges: int = 20_000
-    graph_workers: int | None = None
-    progress: bool = False
+    max_edges: int = field(default=20_000, compare=False)
+    graph_workers: int | None = field(default=None, compare=False)
+    progress: bool = field(default=False, compare=False)
+    packages: ClassVar[tuple[str, ...]] = ("matgl",)
 
     def __post_init__(self) -> None:
         if self.precision not in _PRECISIONS:
@@ -45,6 +46,12 @@ class _MatglModel:
     def name(self) -> str:
         """The name of the model: the last part of its path or name; of a folder also the digest of its weights."""
         return name_of_file(Path(self.model).name, Path(self.model) / "state.pt")
+
+    def made_of(self) -> dict[str, Any]:
+        """Return what predictions depend on, of a folder the files of the model; see `identity`."""
+        folder = Path(self.model)
+        model = [folder / name for name in MODEL_FILES] if folder.is_dir() else str(self.model)
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.compare} | {"model": model}
 
     def _run(
         self, atoms: "Sequence[Atoms]", is_potential: bool, max_edges: int, **options: Any

@@ -20,8 +20,10 @@ from rewards.potentials.matgl_graphs import evaluate_graphs, graph_of
 Aggregation = Literal["auto", "source", "target"]
 """The end of edges at which messages are summed: their source (matgl from 3.0 on) or their target (before)."""
 
+MODEL_FILES = ("model.json", "model.pt", "state.pt")
+"""The files of a folder of matgl."""
+
 _KEY = "crystalgen_aggregation"
-_FILES = ("model.json", "model.pt", "state.pt")
 _CONVOLUTIONS = ("MEGNetGraphConv", "M3GNetGraphConv")
 _HALITE = ((0, 0, 0), (0.5, 0.5, 0.5))
 _FLUORITE = ((0, 0, 0), (0.25, 0.25, 0.25), (0.75, 0.75, 0.75))
@@ -81,7 +83,7 @@ def _load(model: str | Path) -> Any:
 
     folder, name = Path(model), str(model)
     if folder.exists():
-        missing = [file for file in _FILES if not (folder / file).is_file()]
+        missing = [file for file in MODEL_FILES if not (folder / file).is_file()]
         if missing:
             raise InputError(f"{name} is no matgl model: it has no {', '.join(missing)}")
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -95,7 +97,7 @@ def _load(model: str | Path) -> Any:
             raise InputError(f"{name} is no model that this matgl can load: {reason}") from error
         raise MissingFileError(
             f"model {name!r} is no folder and could not be fetched from Hugging Face ({error.__cause__ or error}); "
-            f"download its files {', '.join(_FILES)} and give their folder as model"
+            f"download its files {', '.join(MODEL_FILES)} and give their folder as model"
         ) from error
 
 

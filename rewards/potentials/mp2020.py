@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import combinations_with_replacement, product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ class Corrected:
     """
 
     potential: Potential
+    packages: ClassVar[tuple[str, ...]] = ("pymatgen",)
 
     def __new__(cls, potential: Any = None) -> "Corrected":
         """Choose the class, also of a copy that is made without arguments."""

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from crystal_env.arguments import integer
 from crystal_env.errors import InputError, MissingFileError, MissingPackageError
@@ -50,9 +50,10 @@ class OrbPotential:
     weights: str | Path | None = None
     device: str = "cpu"
     precision: "Precision" = "float32-high"
-    max_edges: int = 20_000
-    graph_workers: int | None = None
-    progress: bool = False
+    max_edges: int = field(default=20_000, compare=False)
+    graph_workers: int | None = field(default=None, compare=False)
+    progress: bool = field(default=False, compare=False)
+    packages: ClassVar[tuple[str, ...]] = ("orb-models",)
 
     def __post_init__(self) -> None:
         if not self.model.startswith("orb-"):

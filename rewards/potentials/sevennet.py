@@ -1,7 +1,7 @@
 """SevenNet potentials, batched: Park et al., J. Chem. Theory Comput. 20, 4857 (2024)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,9 +43,10 @@ class SevenNetPotential:
 
     model: str = "sevennet-l3i5"
     device: str = "cpu"
-    max_edges: int = 2_000
-    graph_workers: int | None = None
-    progress: bool = False
+    max_edges: int = field(default=2_000, compare=False)
+    graph_workers: int | None = field(default=None, compare=False)
+    progress: bool = field(default=False, compare=False)
+    packages: ClassVar[tuple[str, ...]] = ("sevenn",)
     scale: ClassVar[str] = PBE
 
     def __post_init__(self) -> None:

@@ -1,11 +1,16 @@
 """Any ASE calculator: the same numbers here and in other processes, failures apart."""
 
+import os
 import pickle
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from joblib import Parallel, delayed
 
 from rewards.potentials.ase import ASEPotential
 
@@ -77,3 +82,88 @@ def test_what_is_no_calculator_is_named(wrong):
 def test_a_name_that_cannot_be_imported_is_an_error_of_the_first_call(wrong):
     with pytest.raises(ValueError, match=rf"calculator '{wrong}' cannot be imported"):
         ASEPotential(wrong).energies(metals(1))
+
+
+class Detector(EMT):
+    """Effective medium theory that raises where a second thread or process uses it."""
+
+    users = None
+
+    def calculate(self, *args, **kwargs):
+        me = (os.getpid(), threading.get_ident())
+        self.users = self.users or me
+        if self.users != me:
+            raise RuntimeError(f"a calculator of {self.users} was used by {me}")
+        super().calculate(*args, **kwargs)
+
+
+def in_threads(potential, atoms, n=4):
+    """Return the results of n threads that all compute the same at the same time."""
+    start = threading.Barrier(n)
+
+    def work(_):
+        start.wait()
+        return potential.energies(atoms)
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(work, range(n)))
+
+
+@pytest.mark.parametrize("calculator", [Detector, Detector()], ids=["class", "object"])
+def test_a_calculator_belongs_to_one_thread(calculator):
+    atoms = metals(1)
+    expected = [own(one)[0] for one in atoms]
+    for found in in_threads(ASEPotential(calculator, n_jobs=1), atoms):
+        assert list(found.failures) == [None] * 4
+        np.testing.assert_allclose(found.total, expected, rtol=1e-10)
+
+
+def test_workers_of_joblib_share_no_calculator():
+    atoms = metals(3)
+    expected = [own(one)[0] for one in atoms]
+    for n_jobs in (2, None):
+        jobs = [delayed(ASEPotential(Detector, n_jobs=n_jobs).energies)(atoms) for _ in range(2)]
+        for backend in ("loky", "threading"):
+            for found in Parallel(n_jobs=2, backend=backend)(jobs):
+                assert list(found.failures) == [None] * len(atoms)
+                np.testing.assert_allclose(found.total, expected, rtol=1e-10)
+
+
+def test_two_potentials_of_one_object_in_two_threads_share_it_not():
+    calculator, atoms = Detector(), metals(1)
+    assert list(ASEPotential(calculator, n_jobs=1).energies(atoms).failures) == [None] * 4
+    for found in in_threads(ASEPotential(calculator, n_jobs=1), atoms, n=2):
+        assert list(found.failures) == [None] * 4
+
+
+def test_an_object_that_cannot_be_copied_stays_with_its_thread():
+    calculator = EMT()
+    calculator.lock = threading.Lock()
+    potential = ASEPotential(calculator, n_jobs=1)
+    assert np.isfinite(potential.energies(metals(1)).total).all()
+    with pytest.raises(ValueError, match="calculator EMT belongs to another thread and cannot be copied"):
+        in_threads(potential, metals(1), n=1)
+
+
+def test_a_forked_process_has_a_calculator_of_its_own():
+    potential = ASEPotential(Detector(), n_jobs=1)
+    potential.energies(metals(1))
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        failures = potential.energies(metals(1)).failures
+        os.write(write, b"shared" if any(failures) else b"own")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 10) == b"own"
+
+
+def test_a_worker_makes_its_calculator_once(tmp_path):
+    def factory():
+        (tmp_path / uuid.uuid4().hex).touch()
+        return EMT()
+
+    potential = ASEPotential(factory, n_jobs=2)
+    for _ in range(2):
+        assert np.isfinite(potential.energies(metals(8)).total).all()
+    assert len(list(tmp_path.iterdir())) <= 2

@@ -1,8 +1,11 @@
-"""Hashes of objects by what they are made of, to tell whether two rewards are the same."""
+"""Hashes of objects and files by their content, to tell whether two rewards or potentials are the same."""
 
+import hashlib
 import io
 import sys
+from functools import lru_cache
 from hashlib import sha256
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -24,6 +27,19 @@ def digest(parts: Any) -> str | None:
             continue
         return sha256(buffer.getvalue()).hexdigest()
     return None
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, read again only where it has changed."""
+    stat = path.stat()
+    return _file_digest(path.absolute(), (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, version: tuple[int, ...]) -> str:
+    del version  # part of the cache key, so that a changed file is another entry
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Digester(cloudpickle.Pickler):

@@ -1,5 +1,6 @@
 """Equal objects have equal digests, in every process; different ones do not."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.klppo.digest import digest
+from crystal_env.integrity.digest import digest, file_digest
 from rewards import Cached, Density, EnergyAboveHull
 
 CODE = """
@@ -17,7 +18,7 @@ from tiny_grammar import reward
 class Scaled:
     def __init__(self, factor): self.factor = factor
     def __call__(self, crystals): return self.factor * reward(crystals)
-from agents.klppo.digest import digest
+from crystal_env.integrity.digest import digest
 from rewards import EnergyAboveHull
 print(digest([Scaled(2.0), lambda x: 3 * reward(x), EnergyAboveHull(max_depth=0.2), {{"a": {{1, 2}}}}]))
 """
@@ -46,7 +47,7 @@ def test_it_does_not_matter_which_equal_objects_are_one():
 
 
 def test_a_digest_is_that_of_another_process():
-    code = CODE.format(folder=str(Path(__file__).parents[1]))
+    code = CODE.format(folder=str(Path(__file__).parents[2] / "agents"))
     digests = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -71,3 +72,14 @@ def test_objects_may_contain_themselves():
 
 def test_what_cannot_be_pickled_has_no_digest():
     assert digest(threading.Lock()) is None
+
+
+def test_a_changed_file_has_another_digest(tmp_path):
+    file = tmp_path / "weights"
+    file.write_bytes(b"one")
+    times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    before = file_digest(file)
+    assert before == file_digest(file) == hashlib.sha256(b"one").hexdigest()
+    file.write_bytes(b"two")
+    os.utime(file, ns=times)  # as a copy that keeps times, or a clock that was set back
+    assert file_digest(file) == hashlib.sha256(b"two").hexdigest()

@@ -1,0 +1,4 @@
+"""What objects and files are, and whether files from elsewhere may be believed.
+
+`digest` tells objects and files apart by their content.
+"""
