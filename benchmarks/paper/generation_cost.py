@@ -102,6 +102,7 @@ def main(args: Args) -> None:
         if not equals or not label or not path:
             raise InputError(f"models must be 'label=folder', got {text!r}")
         folders[label] = Path(path)
+    args.out.mkdir(parents=True, exist_ok=True)
     substitution = Substitution(load_training_set(), compile_grammar(constraints()))
     base = CrystalFormer.from_pretrained("mp20")
     costs = {

@@ -71,6 +71,7 @@ class Args:
 
 def main(args: Args) -> None:
     """Sample and evaluate the models of all rows, and write the table."""
+    args.out.mkdir(parents=True, exist_ok=True)
     predict, rows = Scorer(resolve_reward(args.property, args.property_kwargs), 0.0), {}
     for text in args.rows:
         label, equals, models = text.partition("=")

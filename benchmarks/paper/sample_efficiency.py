@@ -64,6 +64,7 @@ class Args:
 
 def main(args: Args) -> None:
     """Evaluate the samples of all rows, and write the table."""
+    args.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
     for text in args.rows:
         label, equals, paths = text.partition("=")

@@ -27,16 +27,17 @@ def test_a_wide_gap_counts_with_novelty_and_stability():
 
 
 def test_a_table_of_models_says_who_has_the_property(tmp_path, data_folder, capsys):
+    out = tmp_path / "new" / "folder"
     args = Args(
-        rows=("base=mp20,mp20",), out=tmp_path, property="rewards:Density", term="density", least=4.0, size=12, n_jobs=1
+        rows=("base=mp20,mp20",), out=out, property="rewards:Density", term="density", least=4.0, size=12, n_jobs=1
     )
     main(args)
-    facts = json.loads((tmp_path / "density.json").read_text())
+    facts = json.loads((out / "density.json").read_text())
     row = facts["rows"]["base"]
     assert 0 < row["property"]["value"] <= 100
     assert row["both"]["value"] <= min(row["sun"]["value"], row["property"]["value"])
     assert 1 <= row["structures"]["value"] <= 12
-    assert (tmp_path / "density.md").read_text().strip() in capsys.readouterr().out
+    assert (out / "density.md").read_text().strip() in capsys.readouterr().out
 
 
 def test_a_row_needs_a_label(tmp_path):
