@@ -7,9 +7,8 @@ each are sampled at its recommended temperatures, and evaluated:
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tyro
@@ -60,7 +59,7 @@ class Args:
     property: str
     term: str
     least: float
-    property_kwargs: dict[str, Any] = field(default_factory=dict)
+    property_kwargs: str = "{}"
     space_group: GroupChoice = "mp20"
     size: int = 1000
     seed: int = 12345
@@ -72,7 +71,7 @@ class Args:
 def main(args: Args) -> None:
     """Sample and evaluate the models of all rows, and write the table."""
     args.out.mkdir(parents=True, exist_ok=True)
-    predict, rows = Scorer(resolve_reward(args.property, args.property_kwargs), 0.0), {}
+    predict, rows = Scorer(resolve_reward(args.property, json.loads(args.property_kwargs)), 0.0), {}
     for text in args.rows:
         label, equals, models = text.partition("=")
         if not equals or not label or not models:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tyro
 
 from benchmarks.paper.property_runs import Args, main
 from benchmarks.paper.sun_property import SUNBandGap
@@ -28,9 +29,10 @@ def test_a_wide_gap_counts_with_novelty_and_stability():
 
 def test_a_table_of_models_says_who_has_the_property(tmp_path, data_folder, capsys):
     out = tmp_path / "new" / "folder"
-    args = Args(
-        rows=("base=mp20,mp20",), out=out, property="rewards:Density", term="density", least=4.0, size=12, n_jobs=1
+    words = (
+        f"--rows base=mp20,mp20 --out {out} --property rewards:Density --term density --least 4 --size 12 --n-jobs 1"
     )
+    args = tyro.cli(Args, args=[*words.split(), "--out", str(out), "--property-kwargs", '{"target": 3}'])
     main(args)
     facts = json.loads((out / "density.json").read_text())
     row = facts["rows"]["base"]
